@@ -1,0 +1,1 @@
+"""Local HTTP: the OpenAI shape, state and admin routes, and the guard that every route and bind address passes."""

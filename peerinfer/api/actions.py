@@ -1,0 +1,132 @@
+"""What the local API needs from the node behind it. `node/` hands in the one that is real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from peerinfer.api.replies import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long action has come."""
+
+    text: str
+    """A sentence, or part of one, for a person."""
+    share: float | None = None
+    """Share that is done, 0 … 1; None where it cannot be told."""
+
+
+ProgressHandler = Callable[[Progress], None]
+"""Takes progress at any rate: what nobody has read yet is replaced by what is newer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model that this node knows."""
+
+    name: str
+    digest: str
+    """SHA-256 of the file in hex; empty while it is not known."""
+    architecture: str
+    layers: int
+    size_bytes: int
+    source: str
+    """Where it comes from: `bundled`, `folder` or `path`."""
+    loaded: bool
+    """Whether an instance of it is ready somewhere in the mesh."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadWish:
+    """What `load` asks for."""
+
+    model: str
+    """A name, or the absolute path of a `.gguf` file."""
+    context: int = 4096
+    """Tokens per slot."""
+    slots: int = 4
+    """Sequences served at once."""
+    policy: str = "latency"
+    """`latency`, `throughput` or `spread`."""
+    min_nodes: int = 1
+    """Least number of nodes to split over."""
+    stages: tuple[tuple[str, int, int], ...] = ()
+    """(node id or name, first layer, end layer) in ring order where a person fixed them; else empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInvite:
+    """An invitation window that is open."""
+
+    code: str
+    """Six digits."""
+    uri: str
+    """What the QR code holds: addresses, port and a 128-bit secret."""
+    port: int
+    """Port of the pairing listener."""
+    expires_s: float
+    """Seconds until the window closes by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinWish:
+    """What `join` asks for."""
+
+    code: str
+    """Six digits, with or without a hyphen, or the URI of an invitation."""
+    host: str = ""
+    """`HOST:PORT` of the pairing listener; empty for a URI, which names it."""
+
+
+class NodeActions(Protocol):
+    """One node as its API sees it. Every method raises a `PeerinferError` with a sentence where it cannot do it."""
+
+    def status(self) -> JsonObject:
+        """The object of `GET /peerinfer/state`, as interface.md draws it. Cheap: it is polled."""
+        ...
+
+    async def models(self) -> Sequence[ModelEntry]:
+        """The models known here, those that peers have loaded included."""
+        ...
+
+    async def load(self, wish: LoadWish, progress: ProgressHandler) -> JsonObject:
+        """Loads a model and returns when it is ready: its instance as in `status`."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Lets a model go on all nodes."""
+        ...
+
+    async def invite(self) -> OpenInvite:
+        """Opens the window. Raises `PairingBusy` if one is open."""
+        ...
+
+    async def invited(self) -> JsonObject:
+        """Waits for the end of the open window: `{"node", "name"}` of who joined.
+
+        Raises `InviteExpired` or `WrongDigits`.
+        """
+        ...
+
+    async def close_invite(self) -> None:
+        """Closes the window; none open is fine."""
+        ...
+
+    async def join(self, wish: JoinWish, progress: ProgressHandler) -> JsonObject:
+        """Joins the mesh of the inviting node: `{"mesh", "node", "name"}`, the last two of the host."""
+        ...
+
+    async def remove(self, node: str) -> JsonObject:
+        """Removes a member, by id or name: `{"node", "name"}`. Its certificates are worth nothing from then on."""
+        ...
+
+    async def leave(self) -> JsonObject:
+        """Leaves the mesh: `{"mesh"}`, the id of the new mesh of one."""
+        ...
+
+    async def down(self) -> None:
+        """Asks the daemon to stop; returns at once."""
+        ...

@@ -1,0 +1,193 @@
+"""The routes by which a person changes things: all POST, all with the token, thin over `NodeActions`.
+
+Long actions answer with lines of JSON (`application/x-ndjson`): `{"progress": {...}}` any number of times, then
+`{"result": {...}}` or `{"error": {...}}`. What is wrong with the request itself has a status of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import web
+
+from peerinfer.api.actions import JoinWish, LoadWish, NodeActions, Progress, ProgressHandler
+from peerinfer.api.body import Fields, read_json
+from peerinfer.api.guard import ADMIN_PREFIX
+from peerinfer.api.replies import JsonObject, body_of, error_body, json_reply
+from peerinfer.errors import BadParameter, PeerinferError
+
+POLICIES = ("latency", "throughput", "spread")
+CONTEXT_MAX = 1 << 24
+SLOTS_MAX = 256
+"""Slots of one model: each is a KV cache on every stage."""
+NODES_MAX = 1024
+LAYERS_MAX = 4096
+_log = logging.getLogger(__name__)
+
+Action = Callable[[ProgressHandler], Awaitable[JsonObject]]
+
+
+class AdminRoutes:
+    """Load, unload, invite, join, remove, leave, models, down."""
+
+    def __init__(self, actions: NodeActions) -> None:
+        self._actions = actions
+        self._running: set[asyncio.Task[JsonObject]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of this room."""
+        handlers = {
+            "load": self._load,
+            "unload": self._unload,
+            "invite": self._invite,
+            "join": self._join,
+            "remove": self._remove,
+            "leave": self._leave,
+            "models": self._models,
+            "down": self._down,
+        }
+        return [web.post(ADMIN_PREFIX + name, handler) for name, handler in handlers.items()]
+
+    async def close(self) -> None:
+        """Gives up what is still under way."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _load(self, request: web.Request) -> web.StreamResponse:
+        wish = read_load(await read_json(request))
+        return await self._long(request, lambda progress: self._actions.load(wish, progress))
+
+    async def _join(self, request: web.Request) -> web.StreamResponse:
+        fields = Fields(await read_json(request))
+        wish = JoinWish(_required(fields, "code"), fields.text("host", max_length=300))
+        return await self._long(request, lambda progress: self._actions.join(wish, progress))
+
+    async def _invite(self, request: web.Request) -> web.StreamResponse:
+        """With `"wait": true` two lines: the open window, then who joined; it closes if the client goes away."""
+        wait = Fields(await read_json(request)).flag("wait")
+        window = dataclasses.asdict(await self._actions.invite())
+        if not wait:
+            return json_reply(window)
+        response = await _open_lines(request)
+        try:
+            await _line(response, {"progress": window})
+            await _line(response, await _outcome(self._actions.invited()))
+        finally:
+            await self._actions.close_invite()
+        return response
+
+    async def _unload(self, request: web.Request) -> web.StreamResponse:
+        model = _required(Fields(await read_json(request)), "model")
+        await self._actions.unload(model)
+        return json_reply({"model": model})
+
+    async def _remove(self, request: web.Request) -> web.StreamResponse:
+        return json_reply(await self._actions.remove(_required(Fields(await read_json(request)), "node")))
+
+    async def _leave(self, request: web.Request) -> web.StreamResponse:
+        await read_json(request)
+        return json_reply(await self._actions.leave())
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        await read_json(request)
+        return json_reply({"models": [dataclasses.asdict(entry) for entry in await self._actions.models()]})
+
+    async def _down(self, request: web.Request) -> web.StreamResponse:
+        await read_json(request)
+        await self._actions.down()
+        return json_reply({"stopping": True})
+
+    async def _long(self, request: web.Request, action: Action) -> web.StreamResponse:
+        """Runs `action` to its end, even if the client leaves: what was asked for has been asked for."""
+        newest: Progress | None = None
+        news = asyncio.Event()
+
+        def heard(progress: Progress) -> None:
+            nonlocal newest
+            newest = progress
+            news.set()
+
+        async def run() -> JsonObject:
+            try:
+                return await action(heard)
+            finally:
+                news.set()
+
+        task = asyncio.create_task(run())
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        response = await _open_lines(request)
+        while not task.done():
+            await news.wait()
+            news.clear()
+            if newest is not None:
+                await _line(response, {"progress": dataclasses.asdict(newest)})
+                newest = None
+        await _line(response, await _outcome(task))
+        return response
+
+    def _ended(self, task: asyncio.Task[JsonObject]) -> None:
+        self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.info("an action failed: %s", error)
+
+
+def read_load(body: JsonObject) -> LoadWish:
+    """The body of `load`. Raises `BadParameter`."""
+    fields = Fields(body)
+    policy = fields.text("policy", "latency")
+    if policy not in POLICIES:
+        raise BadParameter("policy", f"`policy` must be one of {', '.join(POLICIES)}.")
+    stages = fields.raw("stages") or []
+    if not isinstance(stages, list) or len(cast(list[Any], stages)) > NODES_MAX:
+        raise BadParameter("stages", "`stages` must be a list of [node, first layer, end layer].")
+    return LoadWish(
+        model=_required(fields, "model"),
+        context=fields.integer("context", 4096, 1, CONTEXT_MAX),
+        slots=fields.integer("slots", 4, 1, SLOTS_MAX),
+        policy=policy,
+        min_nodes=fields.integer("min_nodes", 1, 1, NODES_MAX),
+        stages=tuple(_stage(item) for item in cast(list[Any], stages)),
+    )
+
+
+def _stage(item: object) -> tuple[str, int, int]:
+    match item:
+        case [str() as node, int() as first, int() as end] if node and 0 <= first < end <= LAYERS_MAX:
+            return node, first, end
+        case _:
+            raise BadParameter("stages", "Each of `stages` must be [node, first layer, end layer], first below end.")
+
+
+def _required(fields: Fields, name: str) -> str:
+    text = fields.text(name, max_length=4096).strip()
+    if not text:
+        raise BadParameter(name, f"`{name}` is missing.")
+    return text
+
+
+async def _outcome(action: Awaitable[JsonObject]) -> JsonObject:
+    try:
+        return {"result": await action}
+    except PeerinferError as error:
+        return body_of(error)
+    except Exception:
+        _log.exception("an action failed")
+        return error_body(500, "internal_error", "Something went wrong inside peerinfer; its log says what.")
+
+
+async def _open_lines(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    return response
+
+
+async def _line(response: web.StreamResponse, body: JsonObject) -> None:
+    await response.write(json.dumps(body).encode() + b"\n")

@@ -1,0 +1,47 @@
+"""The cluster as it is known on this node: members, links, instances. Values only; no I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from peerinfer.net.frames import Epoch
+
+
+class InstanceState(enum.StrEnum):
+    """Where a placed model stands."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlace:
+    """One stage of an instance: `node` runs layers `first_layer … last_layer - 1` with `engine`."""
+
+    node: str
+    engine: str
+    first_layer: int
+    last_layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A model placed on nodes. Its stages stand in ring order; the first takes tokens, the last samples."""
+
+    id: str
+    """32 hex characters."""
+    model: str
+    digest: str
+    """SHA-256 of the model file, hex: a model is its digest, its name is for people."""
+    epoch: Epoch
+    state: InstanceState
+    stages: tuple[StagePlace, ...]
+    context: int
+    """Tokens per slot."""
+    slots: int
+    """Sequences served at once."""
+    reason: str = ""
+    """Why it failed or is not ready, as a sentence."""

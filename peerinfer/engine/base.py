@@ -1,0 +1,150 @@
+"""What every engine offers and needs: the stage it runs, the sampling it applies, the orders that slots obey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from peerinfer.net.frames import Row
+
+Hidden = npt.NDArray[np.float32]
+"""Hidden states, shape (tokens, n_embd)."""
+Logits = npt.NDArray[np.float32]
+"""Logits, shape (rows to sample, vocabulary)."""
+TokenIds = npt.NDArray[np.int32]
+"""Token ids, shape (tokens,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the last stage picks a token. The defaults are greedy; it travels with the request."""
+
+    temperature: float = 0.0
+    """0 picks the most likely token; above, logits are divided by it."""
+    top_k: int = 0
+    """Keep the k most likely tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens whose probabilities sum to this."""
+    min_p: float = 0.0
+    """Drop tokens less likely than this share of the most likely one."""
+    repetition_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of tokens seen lately (CTRL paper, section 4.1)."""
+    presence_penalty: float = 0.0
+    """Subtracted once from each token already produced (OpenAI's definition)."""
+    frequency_penalty: float = 0.0
+    """Subtracted from each token already produced, times how often (OpenAI's definition)."""
+    seed: int = 0
+    """Chance of token number i depends on (seed, i) alone, so an answer can be resumed elsewhere."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, value added to its logit) pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSlot:
+    """Order: a new sequence takes `slot` under `generation`; whatever stood there before is dropped."""
+
+    slot: int
+    generation: int
+    request_id: str
+    gateway: str
+    """Node id to which the tokens of this request go."""
+    max_tokens: int
+    """The last stage ends the answer with `length` at this many produced tokens."""
+    sampling: Sampling
+    end_tokens: tuple[int, ...]
+    """Token ids that end generation."""
+    history: tuple[int, ...] = ()
+    """The last tokens before the first sampled one, for the repetition penalty."""
+    produced: tuple[int, ...] = ()
+    """Tokens this answer already has, when a sequence is started again after a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSlot:
+    """Order: the sequence in `slot` under `generation` is over."""
+
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateSlot:
+    """Order: forget what `slot` holds from position `length` on (a rolled-back suffix)."""
+
+    slot: int
+    generation: int
+    length: int
+
+
+Order = OpenSlot | CloseSlot | TruncateSlot
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """One token that the last stage produced."""
+
+    slot: int
+    generation: int
+    request_id: str
+    gateway: str
+    index: int
+    """Number of this token in its answer, from 0."""
+    token: int
+    finish: str
+    """Empty while the answer goes on, else `stop` (end of generation) or `length`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """All that an engine's process needs to run one stage."""
+
+    kind: str
+    """`trunk` (every stage but the last), `last`, or `whole` (first and last on one node)."""
+    first: bool
+    """Whether this stage takes token ids (it looks embeddings up itself) rather than hidden states."""
+    shard_path: str
+    """The shard file, or the model file for `whole`."""
+    model_path: str
+    """Where a first stage finds the embedding table."""
+    layers: int
+    """Number of layers in this stage."""
+    n_embd: int
+    n_vocab: int
+    context: int
+    """Tokens per slot."""
+    slots: int
+    chunk: int = 512
+    """Most tokens computed in one call; longer rows are run in several."""
+    threads: int = 0
+    """Threads for the computation; 0 lets the engine choose."""
+    gpu_layers: int = -1
+    """Layers on the GPU where the build has one; -1 puts all there."""
+    options: tuple[tuple[str, str], ...] = field(default=())
+    """Engine-specific options."""
+
+
+class StageEngine(Protocol):
+    """A stage in this process. Calls are made by one thread, in order."""
+
+    spec: StageSpec
+
+    def forward(self, rows: Sequence[Row], tokens: TokenIds | None, hidden: Hidden | None) -> Hidden | Logits:
+        """Runs `rows`, whose positions the caller has checked.
+
+        Exactly one of `tokens` (first stage) and `hidden` is given. A trunk returns hidden states of all
+        tokens in row order; a last or whole stage returns one row of logits for each row that samples.
+        Raises `EngineError` if the computation failed; the rows' slots are then in an unknown state.
+        """
+        ...
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Forgets positions ≥ `length` of `slot`; 0 clears it."""
+        ...
+
+    def close(self) -> None:
+        """Frees the memory of the stage."""
+        ...

@@ -1,0 +1,175 @@
+"""llama.cpp as a stage engine: a shard file in, hidden states or logits out, through the stock llama-cpp-python.
+
+A trunk is a GGUF with fewer layers. Its input goes in as `llama_batch.embd`; its output is read by the graph
+callback (`llama_context_params.cb_eval`) from the tensor `l_out-<last layer>`, where the graph is stopped, so
+that norm and head are never computed. Source: llama.cpp `src/llama-context.cpp` (decode, graph callback) and
+`ggml/src/ggml-backend.cpp` (`ggml_backend_sched_compute_splits`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from peerinfer.engine.base import Hidden, Logits, StageSpec, TokenIds
+from peerinfer.engine.llama_native import Batch, HiddenTap, NativeLog, Piece, llama
+from peerinfer.errors import EngineError, UnsupportedModel
+from peerinfer.models.embedding import EmbeddingTable
+from peerinfer.net.frames import Row
+
+BATCH_GAIN = 0.7
+"""Rows of several sequences run as one batch only if that takes less than this share of running them singly:
+on CPUs it often does not pay, and single rows give bit-equal results whoever else is served."""
+CALIBRATION_STEPS = 3
+
+Progress = Callable[[float], None]
+
+
+class LlamaStage:
+    """One stage of a model in this process. See `StageEngine` for the contract."""
+
+    def __init__(self, spec: StageSpec, progress: Progress) -> None:
+        """Loads the shard. Raises `UnsupportedModel` if llama.cpp refuses it, `EngineError` without memory."""
+        self.spec = spec
+        self._log = NativeLog()
+        llama.llama_backend_init()
+        self._tap = HiddenTap(spec.layers) if spec.kind == "trunk" else None
+        self._embedding = EmbeddingTable(Path(spec.model_path)) if spec.first and spec.kind != "whole" else None
+        self._model: Any = self._load(progress)
+        self._context: Any = self._make_context()
+        self._memory: Any = llama.llama_get_memory(self._context)
+        self._batch = Batch(spec.chunk)
+        self.batch_rows = self._batching_pays() if spec.slots > 1 else False
+
+    def _load(self, progress: Progress) -> Any:
+        params = llama.llama_model_default_params()
+        params.n_gpu_layers = 999 if self.spec.gpu_layers < 0 else self.spec.gpu_layers
+
+        def report(share: float, _: object) -> bool:
+            progress(share)
+            return True
+
+        callback: Any = llama.llama_progress_callback(report)
+        params.progress_callback = callback
+        model = llama.llama_model_load_from_file(self.spec.shard_path.encode(), params)
+        if not model:
+            raise UnsupportedModel(f"llama.cpp cannot load this model.{self._log.last()}")
+        return model
+
+    def _make_context(self) -> Any:
+        spec, params = self.spec, llama.llama_context_default_params()
+        params.n_ctx = spec.context * spec.slots
+        params.n_seq_max = spec.slots
+        params.kv_unified = False
+        params.n_batch = params.n_ubatch = params.n_outputs_max = spec.chunk
+        params.n_outputs_max_per_seq = spec.chunk if spec.kind == "trunk" else 1
+        threads = spec.threads or psutil.cpu_count(logical=False) or 1
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if self._tap is not None:
+            params.cb_eval = self._tap.callback
+        context = llama.llama_init_from_model(self._model, params)
+        if not context:
+            raise EngineError(
+                f"llama.cpp could not make a context of {spec.slots} × {spec.context} tokens; "
+                f"there may be too little memory: try a smaller context or fewer slots.{self._log.last()}"
+            )
+        return context
+
+    def forward(self, rows: Sequence[Row], tokens: TokenIds | None, hidden: Hidden | None) -> Hidden | Logits:
+        """See `StageEngine.forward`."""
+        if tokens is not None and self._embedding is not None:
+            hidden, tokens = self._embedding.rows(tokens), None
+        total = sum(row.count for row in rows)
+        spec = self.spec
+        if spec.kind == "trunk":
+            out = np.empty((total, spec.n_embd), np.float32)
+        else:
+            out = np.empty((sum(row.sample for row in rows), spec.n_vocab), np.float32)
+        for call in self._calls(rows):
+            self._decode(call, tokens, hidden, out)
+        return out
+
+    def truncate(self, slot: int, length: int) -> None:
+        """See `StageEngine.truncate`."""
+        llama.llama_memory_seq_rm(self._memory, slot, length, -1)
+
+    def close(self) -> None:
+        """See `StageEngine.close`."""
+        llama.llama_free(self._context)
+        llama.llama_model_free(self._model)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the KV cache (float16 keys and values), by the model's own shape."""
+        heads = max(1, int(llama.llama_model_n_head(self._model)))
+        kv_width = int(llama.llama_model_n_embd(self._model)) // heads * int(llama.llama_model_n_head_kv(self._model))
+        return 2 * 2 * kv_width * self.spec.layers * self.spec.context * self.spec.slots
+
+    def _calls(self, rows: Sequence[Row]) -> Iterator[list[Piece]]:
+        """Cuts rows into decode calls: long rows by chunks, single tokens together if batching pays."""
+        singles: list[Piece] = []
+        source = target = 0
+        for row in rows:
+            for done in range(0, row.count, self.spec.chunk):
+                count = min(self.spec.chunk, row.count - done)
+                last = done + count == row.count
+                piece = Piece(row.slot, row.position + done, count, source + done, target, row.sample and last)
+                if count == 1 and self.batch_rows:
+                    singles.append(piece)
+                else:
+                    yield [piece]
+            source += row.count
+            target += row.sample
+        singles.sort(key=lambda piece: piece.slot)
+        for start in range(0, len(singles), self.spec.chunk):
+            yield singles[start : start + self.spec.chunk]
+
+    def _decode(self, call: list[Piece], tokens: TokenIds | None, hidden: Hidden | None, out: Hidden) -> None:
+        trunk = self._tap is not None
+        count = self._batch.fill(call, all_outputs=trunk)
+        alive = self._batch.feed(call, tokens, hidden)
+        gathered = len(call) > 1
+        sink = np.empty((count, out.shape[1]), np.float32) if gathered else out[call[0].source :][:count]
+        if self._tap is not None:
+            self._tap.aim(sink)
+        result = int(llama.llama_decode(self._context, self._batch.struct))
+        if result != 0 or (self._tap is not None and self._tap.rows != count):
+            raise EngineError(f"llama.cpp could not run {count} tokens (result {result}).{self._log.last()}")
+        del alive
+        if trunk and gathered:
+            out[[piece.source for piece in call]] = sink
+        if not trunk:
+            self._read_logits(call, out)
+
+    def _read_logits(self, call: list[Piece], out: Logits) -> None:
+        at = 0
+        for piece in call:
+            at += piece.count
+            if piece.sample:
+                logits = llama.llama_get_logits_ith(self._context, at - 1)
+                out[piece.target] = np.ctypeslib.as_array(logits, (self.spec.n_vocab,))
+
+    def _batching_pays(self) -> bool:
+        """Measures one batch of a row per slot against the same rows one by one, on zeros, and forgets them."""
+        spec = self.spec
+        rows = [Row(slot, 0, 0, 1, True) for slot in range(spec.slots)]
+        tokens = np.zeros(spec.slots, np.int32) if spec.first else None
+        hidden = None if spec.first else np.zeros((spec.slots, spec.n_embd), np.float32)
+        seconds: dict[bool, float] = {}
+        for together in (False, True):
+            self.batch_rows = together
+            best = float("inf")
+            for _ in range(CALIBRATION_STEPS):
+                llama.llama_memory_clear(self._memory, True)
+                start = time.perf_counter()
+                self.forward(rows, tokens, hidden)
+                best = min(best, time.perf_counter() - start)
+            seconds[together] = best
+        llama.llama_memory_clear(self._memory, True)
+        return seconds[True] < BATCH_GAIN * seconds[False]

@@ -1,0 +1,149 @@
+"""The native parts under `llama.py`: llama.cpp's log, the graph callback that reads hidden states, the batch."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from peerinfer.engine.base import Hidden, TokenIds
+
+llama: Any = llama_cpp
+"""The ctypes module; it carries no types."""
+
+LOG_LEVEL_ERROR = 4
+"""`GGML_LOG_LEVEL_ERROR` in ggml.h."""
+
+
+def _base_library() -> Any:
+    """libggml-base, which llama_cpp has loaded already."""
+    names = {"darwin": "libggml-base.dylib", "win32": "ggml-base.dll"}
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    library: Any = ctypes.CDLL(str(folder / names.get(sys.platform, "libggml-base.so")))
+    library.ggml_get_name.argtypes = [ctypes.c_void_p]
+    library.ggml_get_name.restype = ctypes.c_char_p
+    library.ggml_nbytes.argtypes = [ctypes.c_void_p]
+    library.ggml_nbytes.restype = ctypes.c_size_t
+    library.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    library.ggml_backend_tensor_get.restype = None
+    return library
+
+
+class NativeLog:
+    """Keeps llama.cpp's error lines for our own sentences and drops its chatter."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+        def receive(level: int, text: bytes, _: object) -> None:
+            if level >= LOG_LEVEL_ERROR:
+                self.lines = [*self.lines[-4:], text.decode("utf-8", "replace").strip()]
+
+        self._callback: Any = llama.llama_log_callback(receive)
+        llama.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def last(self) -> str:
+        """The last error line, as the end of a sentence."""
+        return f" llama.cpp says: {self.lines[-1]}" if self.lines else ""
+
+
+class HiddenTap:
+    """The graph callback: reads the tensor `l_out-<last>` into a waiting array and stops the graph there."""
+
+    def __init__(self, layers: int) -> None:
+        library = _base_library()
+        name_of: Callable[[int], bytes] = library.ggml_get_name
+        target = f"l_out-{layers - 1}".encode()
+
+        def callback(tensor: int, ask: bool, _: object) -> bool:
+            if ask:
+                return name_of(tensor) == target
+            self._read(library, tensor)
+            return False
+
+        self.callback: Any = llama.ggml_backend_sched_eval_callback(callback)
+        self._sink: Hidden = np.empty((0, 0), np.float32)
+        self.rows = 0
+
+    def aim(self, sink: Hidden) -> None:
+        """The next tensors are written into `sink` (tokens, n_embd), one after the other."""
+        self._sink = sink
+        self.rows = 0
+
+    def _read(self, library: Any, tensor: int) -> None:
+        size = int(library.ggml_nbytes(tensor))
+        width = self._sink.shape[1] * 4
+        if size % width or self.rows + size // width > len(self._sink):
+            self.rows = -1_000_000  # never equals the rows asked for, so the step fails with a sentence
+            return
+        target = self._sink.ctypes.data + self.rows * width
+        library.ggml_backend_tensor_get(tensor, target, 0, size)
+        self.rows += size // width
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a row in one decode call."""
+
+    slot: int
+    position: int
+    count: int
+    source: int
+    """First token in the step's input."""
+    target: int
+    """Row in the step's logits."""
+    sample: bool
+
+
+class Batch:
+    """A `llama_batch` whose arrays are numpy's, so that filling it takes no loop and its input no copy."""
+
+    def __init__(self, chunk: int) -> None:
+        self._positions = np.zeros(chunk, np.int32)
+        self._counts = np.ones(chunk, np.int32)
+        self._sequences = np.zeros(chunk, np.int32)
+        self._outputs = np.zeros(chunk, np.int8)
+        start = self._sequences.ctypes.data
+        self._sequence_pointers = (ctypes.c_void_p * chunk)(*(start + 4 * i for i in range(chunk)))
+        self.struct: Any = llama.llama_batch()
+        self._point("pos", self._positions.ctypes.data)
+        self._point("n_seq_id", self._counts.ctypes.data)
+        self._point("seq_id", ctypes.addressof(self._sequence_pointers))
+        self._point("logits", self._outputs.ctypes.data)
+
+    def fill(self, call: Sequence[Piece], all_outputs: bool) -> int:
+        """Positions, sequences and wanted outputs of `call`; returns its number of tokens."""
+        at = 0
+        for piece in call:
+            end = at + piece.count
+            self._positions[at:end] = np.arange(piece.position, piece.position + piece.count)
+            self._sequences[at:end] = piece.slot
+            self._outputs[at:end] = all_outputs
+            self._outputs[end - 1] = all_outputs or piece.sample
+            at = end
+        self.struct.n_tokens = at
+        return at
+
+    def feed(self, call: Sequence[Piece], tokens: TokenIds | None, hidden: Hidden | None) -> object:
+        """Points the batch at its input; the result must live until the call is over. Copies only to gather."""
+        source = tokens if tokens is not None else hidden
+        if source is None:
+            raise ValueError("a step without input")
+        if len(call) == 1:
+            part = source[call[0].source : call[0].source + call[0].count]
+        else:
+            part = np.concatenate([source[piece.source : piece.source + piece.count] for piece in call])
+        address = part.ctypes.data
+        self._point("token", address if tokens is not None else None)
+        self._point("embd", None if tokens is not None else address)
+        return part
+
+    def _point(self, field: str, address: int | None) -> None:
+        kind: Any = dict(self.struct._fields_)[field]
+        setattr(self.struct, field, ctypes.cast(ctypes.c_void_p(address), kind))

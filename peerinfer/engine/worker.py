@@ -1,0 +1,129 @@
+"""The engine's child process: holds one stage, runs step frames, samples where it is the last.
+
+Served by `peerinfer.process.inside`; `host.py` is the daemon's side. A step's answer starts with three u32 of
+microseconds (whole step, engine, sampling), then either the frame for the next stage or the sampled tokens.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import psutil
+
+from peerinfer.engine.base import Hidden, SampledToken, StageEngine, StageSpec
+from peerinfer.engine.llama import LlamaStage
+from peerinfer.engine.orders import decode_orders
+from peerinfer.engine.sampler import sample
+from peerinfer.engine.slots import SlotTable
+from peerinfer.errors import BadFrame, EngineError
+from peerinfer.net.frames import StepFrame, decode_frame, encode_head
+from peerinfer.net.messages import pack_fields, unpack_fields
+from peerinfer.packing import pack, unpack
+from peerinfer.process.inside import Emit, Part
+
+LOAD: Final = 1
+STEP: Final = 2
+FACTS: Final = 3
+
+TIMES: Final = struct.Struct("<III")
+SPEC_MAX_BYTES = 65_536
+PROGRESS_STEP = 0.02
+"""Share of loading between two progress events."""
+
+
+class StageService:
+    """Answers the calls of one stage's host."""
+
+    def __init__(self) -> None:
+        self._engine: StageEngine | None = None
+        self._slots = SlotTable(0, 0)
+        self._facts: dict[str, int] = {}
+
+    def __call__(self, kind: int, body: memoryview, emit: Emit) -> Sequence[Part]:
+        """One call: `LOAD` a stage, run a `STEP`, or tell `FACTS`."""
+        if kind == LOAD:
+            return [self._load(body, emit)]
+        if kind == STEP:
+            return self._step(body)
+        return [pack({**self._facts, "rss_bytes": psutil.Process().memory_info().rss, "slots": self._slots.occupied})]
+
+    def _load(self, body: memoryview, emit: Emit) -> bytes:
+        spec = unpack_fields(StageSpec, unpack(body, SPEC_MAX_BYTES))
+        told = 0.0
+
+        def progress(share: float) -> None:
+            nonlocal told
+            if share >= told + PROGRESS_STEP:
+                told = share
+                emit(pack(share))
+
+        engine = LlamaStage(spec, progress)
+        self._engine = engine
+        self._slots = SlotTable(spec.slots, spec.context)
+        self._facts = {"kv_bytes": engine.kv_bytes, "batch_rows": int(engine.batch_rows)}
+        return pack(self._facts)
+
+    def _step(self, body: memoryview) -> Sequence[Part]:
+        started = time.perf_counter()
+        frame = decode_frame(body)
+        engine = self._engine
+        if engine is None:
+            raise EngineError("A step came before the stage was loaded.")
+        for order in decode_orders(frame.orders):
+            effect = self._slots.obey(order)
+            if effect is not None:
+                engine.truncate(effect.slot, effect.length)
+        self._slots.check(frame.rows)
+        computed = time.perf_counter()
+        output = self._forward(engine, frame)
+        self._slots.advance(frame.rows)
+        done = time.perf_counter()
+        if engine.spec.kind == "trunk":
+            payload = memoryview(output.data).cast("B") if frame.rows else b""
+            following = replace(frame, width=engine.spec.n_embd, payload=payload)
+            return [_times(started, computed, done), encode_head(following), following.payload]
+        sampled = [self._sample(frame, index, logits) for index, logits in zip(_sampling(frame), output, strict=True)]
+        return [_times(started, computed, done), pack([pack_fields(token) for token in sampled])]
+
+    def _forward(self, engine: StageEngine, frame: StepFrame) -> Hidden:
+        spec = engine.spec
+        if frame.width != (0 if spec.first else spec.n_embd):
+            raise BadFrame("A step whose width is not this stage's.")
+        if not frame.rows:
+            return np.empty((0, spec.n_embd), np.float32)
+        try:
+            if spec.first:
+                return engine.forward(frame.rows, np.frombuffer(frame.payload, np.int32), None)
+            states = np.frombuffer(frame.payload, np.float32).reshape(-1, spec.n_embd)
+            return engine.forward(frame.rows, None, states)
+        except Exception:
+            for effect in self._slots.abandon(frame.rows):
+                engine.truncate(effect.slot, effect.length)
+            raise
+
+    def _sample(self, frame: StepFrame, index: int, logits: Hidden) -> SampledToken:
+        row = frame.rows[index]
+        tenant = self._slots.tenant(row.slot, row.generation)
+        if tenant is None:
+            raise EngineError("A row without a tenant.")
+        opening = tenant.opening
+        return self._slots.sampled(row, sample(logits, opening.sampling, opening.history, tenant.produced))
+
+
+def _sampling(frame: StepFrame) -> list[int]:
+    return [index for index, row in enumerate(frame.rows) if row.sample]
+
+
+def _times(started: float, computed: float, done: float) -> bytes:
+    now = time.perf_counter()
+    return TIMES.pack(*(min(int(span * 1e6), 2**32 - 1) for span in (now - started, done - computed, now - done)))
+
+
+def open_service() -> StageService:
+    """The service of a fresh child."""
+    return StageService()

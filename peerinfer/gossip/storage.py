@@ -1,0 +1,42 @@
+"""The incarnation on disk: a count of this node's starts, so that peers tell a new snapshot from a replayed one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from peerinfer.errors import HomeError
+
+
+class Incarnation:
+    """A durable counter, one higher at each start. An unreadable file starts at 1: peers then say what they know."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.value = _read(path) + 1
+        self._save()
+
+    def jump_above(self, seen: int) -> None:
+        """This node met a snapshot of itself of incarnation `seen` (a restored home, say): it goes above that."""
+        self.value = max(self.value, seen) + 1
+        self._save()
+
+    def _save(self) -> None:
+        """Puts the value on disk before anybody is told of it. Raises `HomeError`."""
+        draft = self._path.with_suffix(".new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("w", encoding="ascii") as file:
+                file.write(f"{self.value}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            raise HomeError(f"{self._path} cannot be written ({error.strerror}); check the disk and its rights.") from error
+
+
+def _read(path: Path) -> int:
+    try:
+        return max(0, int(path.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return 0

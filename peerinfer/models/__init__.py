@@ -1,0 +1,1 @@
+"""Model files: the bounded GGUF reader, shard files cut from a model, and the store that finds and names models."""

@@ -1,0 +1,137 @@
+"""What placement and engines need to know of a model, derived from its header."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from gguf.constants import LlamaFileType
+
+from peerinfer.errors import CorruptModel, UnsupportedModel
+from peerinfer.models.architectures import architecture, per_layer
+from peerinfer.models.gguf import GgufHeader
+
+LAYERS_MAX = 512
+"""LLAMA_MAX_LAYERS of llama.cpp's llama-hparams.h."""
+EMBEDDING_TENSOR = "token_embd.weight"
+"""The table of token embeddings, one row of `n_embd` numbers for each token."""
+HEAD_TENSOR = "output.weight"
+"""The head; a model without it uses the embedding table (tied embeddings)."""
+_KV_BYTES = 2
+"""One number of the KV cache, which is float16."""
+_LAYER = re.compile(r"blk\.(\d{1,5})\.(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Shape and sizes of one model. Sizes are bytes in the file, which is what a stage has in memory."""
+
+    architecture: str
+    n_layers: int
+    n_embd: int
+    n_vocab: int
+    context_length: int
+    """Tokens that the model was trained for."""
+    layer_bytes: tuple[int, ...]
+    embedding_bytes: int
+    """The embedding table, which a first stage reads from disk row by row."""
+    head_bytes: int
+    """Final norm and head, which the last stage holds; with tied embeddings the table counts here too."""
+    kv_bytes_per_token_per_layer: int
+    """Keys and values of one token in one layer, float16; the greatest if layers differ."""
+    quantisation: str
+    """Such as `Q4_K_M`, or the type of most tensors if the file does not say."""
+    legal_cuts: tuple[int, ...]
+    """Layers at which a stage may begin, besides 0; empty for a model that runs whole on one node only."""
+    whole_only: str
+    """Why the model runs whole only; empty if it may be cut."""
+    tied_embeddings: bool
+
+
+def layer_of(tensor: str) -> tuple[int, str] | None:
+    """Layer and remaining name of a tensor such as `blk.7.attn_q.weight`; None for one of no layer."""
+    match = _LAYER.fullmatch(tensor)
+    return (int(match[1]), match[2]) if match else None
+
+
+def model_facts(header: GgufHeader) -> ModelFacts:
+    """The facts of the model with this header.
+
+    Raises `UnsupportedModel` for files that are no whole text model, `CorruptModel` for contradictions.
+    """
+    name = header.text("general.architecture")
+    _check_whole_text_model(header)
+    n_layers = header.integer(f"{name}.block_count")
+    n_embd = header.integer(f"{name}.embedding_length")
+    if not 1 <= n_layers <= LAYERS_MAX or n_embd < 1:
+        raise _damaged(header, f"it claims {n_layers} layers of width {n_embd}")
+    table = header.by_name[EMBEDDING_TENSOR]
+    if len(table.shape) != 2 or table.shape[0] != n_embd:
+        raise _damaged(header, f"its embedding table does not have rows of {n_embd} numbers")
+    rules = architecture(name)
+    head = header.by_name.get(HEAD_TENSOR)
+    norm = header.by_name.get("output_norm.weight")
+    return ModelFacts(
+        architecture=name,
+        n_layers=n_layers,
+        n_embd=n_embd,
+        n_vocab=table.shape[1],
+        context_length=header.integer(f"{name}.context_length"),
+        layer_bytes=_layer_bytes(header, n_layers),
+        embedding_bytes=table.n_bytes,
+        head_bytes=(head or table).n_bytes + (norm.n_bytes if norm else 0),
+        kv_bytes_per_token_per_layer=_kv_bytes(header, name, n_layers, n_embd),
+        quantisation=_quantisation(header),
+        legal_cuts=rules.legal_cuts(n_layers),
+        whole_only=rules.whole_only,
+        tied_embeddings=head is None,
+    )
+
+
+def _damaged(header: GgufHeader, what: str) -> CorruptModel:
+    return CorruptModel(f"{header.name} is damaged: {what}. Fetch or convert it again.")
+
+
+def _check_whole_text_model(header: GgufHeader) -> None:
+    if header.integer("split.count", 1) > 1:
+        raise UnsupportedModel(
+            f"{header.name} is one part of a model in several files, which peerinfer cannot read yet. "
+            "Join the parts with llama-gguf-split --merge."
+        )
+    if EMBEDDING_TENSOR not in header.by_name:
+        raise UnsupportedModel(f"{header.name} is no text model: it has no embedding table. Use a chat model.")
+
+
+def _layer_bytes(header: GgufHeader, n_layers: int) -> tuple[int, ...]:
+    sizes = [0] * n_layers
+    for tensor in header.tensors:
+        place = layer_of(tensor.name)
+        if place is None:
+            continue
+        if place[0] >= n_layers:
+            raise _damaged(header, f"it has the tensor {tensor.name!r} but {n_layers} layers")
+        sizes[place[0]] += tensor.n_bytes
+    if 0 in sizes:
+        raise _damaged(header, f"its layer {sizes.index(0)} has no weights")
+    return tuple(sizes)
+
+
+def _kv_bytes(header: GgufHeader, name: str, n_layers: int, n_embd: int) -> int:
+    """As llama.cpp's llama_hparams: `n_embd_k_gqa` and `n_embd_v_gqa`; 0 for a model without attention."""
+    heads = per_layer(header, f"{name}.attention.head_count", n_layers, 0)
+    width = n_embd // max(1, *heads)
+    key = header.integer(f"{name}.attention.key_length", width)
+    value = header.integer(f"{name}.attention.value_length", width)
+    heads_kv = per_layer(header, f"{name}.attention.head_count_kv", n_layers, max(heads))
+    return max(heads_kv) * (key + value) * _KV_BYTES
+
+
+def _quantisation(header: GgufHeader) -> str:
+    number = header.metadata.get("general.file_type")
+    if isinstance(number, int) and number in LlamaFileType.__members__.values():
+        return LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    weights = Counter[str]()
+    for tensor in header.tensors:
+        weights[tensor.type.name] += tensor.n_bytes
+    return weights.most_common(1)[0][0]

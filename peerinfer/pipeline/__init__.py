@@ -1,0 +1,1 @@
+"""How a chat request moves through the stages: gateway, batcher, ring of stages, credits, ends and cancels."""

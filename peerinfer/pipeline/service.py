@@ -1,0 +1,219 @@
+"""The pipeline's door on one node: the stages it holds, and the routing of frames and messages to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from peerinfer.clock import Clock, monotonic_us
+from peerinfer.control.messages import StageAssignment
+from peerinfer.control.worker import HeldStage
+from peerinfer.engine.base import StageSpec
+from peerinfer.errors import BadFrame, LinkDown, ModelError, PeerinferError
+from peerinfer.models.shards import ensure_shard, stage_key
+from peerinfer.models.store import ModelStore
+from peerinfer.net.frames import Epoch, peek
+from peerinfer.net.switchboard import Switchboard
+from peerinfer.pipeline.first import FirstStage
+from peerinfer.pipeline.messages import Credit, Ended, StepDone, StepTrouble, Stop, Submit
+from peerinfer.pipeline.ring import Ring
+from peerinfer.pipeline.stage import Report, StageRunner
+
+TICK_S = 0.5
+"""How often lapsed credits and lost steps are looked for."""
+
+Key = tuple[str, Epoch]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Held:
+    ring: Ring
+    runner: StageRunner
+    first: FirstStage | None
+
+
+class PipelineService:
+    """Holds stages (it is control's `StageKeeper`) and feeds them from the switchboard."""
+
+    def __init__(self, switchboard: Switchboard, store: ModelStore, shards: Path, threads: int, clock: Clock) -> None:
+        self._switchboard = switchboard
+        self._store = store
+        self._shards = shards
+        self._threads = threads
+        self._clock = clock
+        self._held: dict[Key, _Held] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.Task[None] | None = None
+        switchboard.on_frame(self._frame)
+        switchboard.on_peer(self._peer)
+        switchboard.on(Submit, self._submit)
+        switchboard.on(Credit, self._credit)
+        switchboard.on(Stop, self._stop)
+        switchboard.on(StepDone, self._step_done)
+        switchboard.on(StepTrouble, self._step_trouble)
+
+    async def run(self) -> None:
+        """Ticks until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            for held in list(self._held.values()):
+                if held.first is not None:
+                    held.first.tick()
+
+    async def stop(self) -> None:
+        """Drops every stage and waits until their processes have ended."""
+        for instance_id, epoch in list(self._held):
+            self.drop(instance_id, epoch)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    # ---- control's StageKeeper
+
+    def start(self, assignment: StageAssignment, report: Report) -> None:
+        """Begins to load a stage; `report` hears how it goes."""
+        instance = assignment.instance
+        key = (instance.id, instance.epoch)
+        if key in self._held:
+            return
+        ring = Ring(instance, assignment.stage)
+        runner = StageRunner(ring, self._switchboard, report, self._clock)
+        first = FirstStage(ring, runner, self._switchboard, self._clock) if ring.is_first else None
+        self._held[key] = _Held(ring, runner, first)
+        runner.start(lambda progress: self._prepare(ring, progress))
+
+    def drop(self, instance_id: str, epoch: Epoch) -> None:
+        """Lets go of a stage: its requests end with a retryable reason, its process and memory go."""
+        held = self._held.pop((instance_id, epoch), None)
+        if held is None:
+            return
+        if held.first is not None:
+            held.first.close("stage_lost", "This model was moved or unloaded. Send the request again.")
+        task = asyncio.get_running_loop().create_task(held.runner.stop())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def held(self) -> tuple[HeldStage, ...]:
+        """What this node holds, and how fast it is."""
+        return tuple(
+            HeldStage(
+                instance=instance_id,
+                epoch=epoch,
+                stage=held.ring.stage,
+                state=held.runner.state,
+                progress=held.runner.progress,
+                ms_per_token=held.runner.times.engine_ms,
+                hop_in_ms=held.runner.times.hop_in_ms,
+                tokens=held.runner.times.tokens,
+            )
+            for (instance_id, epoch), held in self._held.items()
+        )
+
+    def runner(self, instance_id: str, epoch: Epoch) -> StageRunner | None:
+        """The stage of an instance on this node, for measurements."""
+        held = self._held.get((instance_id, epoch))
+        return None if held is None else held.runner
+
+    def active_slots(self) -> dict[str, int]:
+        """Taken slots by instance, where this node runs the first stage."""
+        return {key[0]: held.first.batcher.active for key, held in self._held.items() if held.first is not None}
+
+    def _prepare(self, ring: Ring, progress: Callable[[float], None]) -> StageSpec:
+        """In a thread: finds the model by its digest, writes the shard if need be, and describes the stage."""
+        instance = ring.instance
+        entry = self._store.by_digest(instance.digest)
+        if entry is None:
+            raise ModelError(
+                f"This node does not have the file of {instance.model} with digest {instance.digest[:12]}…; "
+                "put the same file into its models folder."
+            )
+        first_layer, last_layer = ring.layers
+        key = stage_key(instance.digest, first_layer, last_layer, entry.facts.n_layers)
+        shard = ensure_shard(entry.path, key, self._shards, progress)
+        return StageSpec(
+            kind=ring.kind,
+            first=ring.is_first,
+            shard_path=str(shard),
+            model_path=str(entry.path),
+            layers=last_layer - first_layer,
+            n_embd=entry.facts.n_embd,
+            n_vocab=entry.facts.n_vocab,
+            context=instance.context,
+            slots=instance.slots,
+            threads=self._threads,
+        )
+
+    # ---- the switchboard
+
+    def _frame(self, sender: str, data: bytes) -> None:
+        try:
+            head = peek(data)
+        except BadFrame as error:
+            log.warning("A frame from %s was dropped: %s", sender[:8], error)
+            return
+        held = self._held.get((head.instance, head.epoch))
+        if held is None or held.ring.is_first or sender != held.ring.previous_node:
+            reason = "This node holds no such stage any more."
+            trouble = StepTrouble(head.instance, head.epoch, head.step, -1, "wrong_epoch", reason)
+            self._answer(sender, trouble)
+            return
+        sent_us = self._switchboard.local_us(sender, head.sent_us)
+        if sent_us is not None:
+            held.runner.times.hop(monotonic_us() - sent_us)
+        held.runner.deliver(head.step, (data,), head.decode_rows)
+
+    def _submit(self, sender: str, message: Submit) -> None:
+        first = self._first(message.instance, message.epoch)
+        if first is None:
+            reason = "The model has just been moved or unloaded. Send the request again."
+            self._answer(sender, Ended(message.request_id, "wrong_epoch", reason))
+            return
+        try:
+            first.submit(sender, message)
+        except BadFrame as error:
+            self._answer(sender, Ended(message.request_id, error.code, str(error)))
+
+    def _credit(self, sender: str, message: Credit) -> None:
+        for first in self._firsts(message.instance):
+            first.credit(sender, message)
+
+    def _stop(self, sender: str, message: Stop) -> None:
+        for first in self._firsts(message.instance):
+            first.stop_request(sender, message)
+
+    def _step_done(self, sender: str, message: StepDone) -> None:
+        held = self._held.get((message.instance, message.epoch))
+        if held is not None and held.first is not None and sender == held.ring.instance.stages[-1].node:
+            held.first.step_done(message)
+
+    def _step_trouble(self, sender: str, message: StepTrouble) -> None:
+        held = self._held.get((message.instance, message.epoch))
+        if held is None or not held.ring.has(sender):
+            return
+        if held.first is not None:
+            held.first.step_trouble(message)
+        elif sender == held.ring.next_node:  # told by a node that no longer knows who is first
+            self._answer(held.ring.first_node, message)
+
+    def _peer(self, node: str, up: bool) -> None:
+        if not up:
+            for held in list(self._held.values()):
+                if held.first is not None:
+                    held.first.peer_lost(node)
+
+    def _first(self, instance: str, epoch: Epoch) -> FirstStage | None:
+        held = self._held.get((instance, epoch))
+        return None if held is None else held.first
+
+    def _firsts(self, instance: str) -> list[FirstStage]:
+        return [held.first for key, held in self._held.items() if key[0] == instance and held.first is not None]
+
+    def _answer(self, to: str, message: object) -> None:
+        try:
+            self._switchboard.send(to, message)
+        except PeerinferError as error:
+            if not isinstance(error, LinkDown):
+                log.warning("A message to %s could not be sent: %s", to[:8], error)

@@ -1,0 +1,85 @@
+"""Stages that a person fixed: checked against the model and the nodes, each fault a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peerinfer.errors import BadRequest, NoPlacement
+from peerinfer.placement.plan import Excluded, ModelNumbers, NodeMemory, PlacedStage, Room, in_words, stage_bytes
+
+Wanted = tuple[str, int, int]
+"""(node id or name, first layer, last layer); the range is half-open."""
+
+
+def place_fixed(
+    model: ModelNumbers,
+    room: Room,
+    nodes: Sequence[NodeMemory],
+    wanted: Sequence[Wanted],
+    *,
+    excluded: Sequence[Excluded] = (),
+) -> tuple[PlacedStage, ...]:
+    """The stages as wanted, in the order of their layers.
+
+    Raises `BadRequest` if they are not one sound split of the model over known nodes, `NoPlacement` if a node they
+    name cannot take part, or not hold so much.
+    """
+    ordered = sorted(wanted, key=lambda stage: stage[1:])
+    _check_ranges(model, ordered)
+    found = [_find(name, nodes, excluded) for name, _, _ in ordered]
+    twice = next((node.name for number, node in enumerate(found) if node in found[:number]), "")
+    if twice:
+        raise BadRequest(f"The node {twice} stands twice in the stages; give each node one range of layers.")
+    stages: list[PlacedStage] = []
+    for node, (_, start, end) in zip(found, ordered, strict=True):
+        needed = stage_bytes(model, room, start, end)
+        if needed > node.usable_bytes:
+            raise NoPlacement(
+                f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.usable_bytes)}:"
+                f" {in_words(needed - node.usable_bytes)} are short. Give it fewer layers, or try a smaller --context."
+            )
+        stages.append(PlacedStage(node.node, start, end, needed))
+    return tuple(stages)
+
+
+def _check_ranges(model: ModelNumbers, ordered: list[Wanted]) -> None:
+    cuts = model.cuts()
+    at = 0
+    for name, start, end in ordered:
+        written = f"{name}:{start}-{end}"
+        if not 0 <= start < end <= model.layers:
+            raise BadRequest(
+                f"The stage {written} is outside the model, whose layers are 0-{model.layers} (the end is not included)."
+            )
+        if start > at:
+            raise BadRequest(f"The stages leave a hole: nobody holds layers {at}-{start}. Close it.")
+        if start < at:
+            raise BadRequest(f"The stages overlap: layers {start}-{min(at, end)} stand twice. Give each layer to one.")
+        if end not in cuts:
+            raise BadRequest(f"This model cannot be cut at layer {end}. {_legal(cuts)}")
+        at = end
+    if at < model.layers:
+        raise BadRequest(f"The stages leave a hole: nobody holds layers {at}-{model.layers}. Close it.")
+
+
+def _legal(cuts: tuple[int, ...]) -> str:
+    inner = [str(cut) for cut in cuts[1:-1]]
+    if not inner:
+        return "It runs whole on one node only."
+    shown = ", ".join(inner[:16])
+    return f"It can be cut at {shown}{' and further layers' if len(inner) > 16 else ''}."
+
+
+def _find(wanted: str, nodes: Sequence[NodeMemory], excluded: Sequence[Excluded]) -> NodeMemory:
+    """The node with this id, or else the only one with this name."""
+    everybody = (*nodes, *excluded)
+    matches = [node for node in everybody if node.node == wanted] or [node for node in everybody if node.name == wanted]
+    if not matches:
+        known = ", ".join(sorted(node.name for node in everybody)) or "none"
+        raise BadRequest(f"There is no node {wanted} in this mesh. Nodes: {known}.")
+    if len(matches) > 1:
+        raise BadRequest(f"{len(matches)} nodes are called {wanted}; name them by their ids, as `status` shows them.")
+    match = matches[0]
+    if isinstance(match, Excluded):
+        raise NoPlacement(f"{match.name} cannot hold the stage that was given to it: it {match.reason}.")
+    return match

@@ -1,0 +1,1 @@
+"""The probes: one source of facts per file, each independent of the others."""
