@@ -236,21 +236,27 @@ def ensure(asked: argparse.Namespace) -> None:
     return None
 
 
+def variant_wheel(recipe: Recipe) -> Path:
+    """The wheel of a variant, compiled if need be with the environment's pip; it is not installed."""
+    with one_at_a_time():
+        if not llama_wheel.cached(recipe):
+            make_environment(shutil.which("uv"))
+            ensure_pip(llama_wheel.cache_folder() / "logs" / "install.log")
+        return llama_wheel_for(recipe)[1]
+
+
 def main() -> int:
     """Returns the exit status."""
     asked = arguments()
     try:
-        if asked.dry_run or asked.variant:
-            recipe = Recipe(pinned(llama_wheel.PACKAGE), llama_wheel.detect(asked.force_backend), asked.variant or "")
-            if asked.dry_run:
-                show_plan(recipe)
-                return 0
-            with one_at_a_time():
-                make_environment(shutil.which("uv"))
-                ensure_pip(llama_wheel.cache_folder() / "logs" / "install.log")
-                print(llama_wheel_for(recipe)[1])
-        else:
+        if not (asked.dry_run or asked.variant):
             ensure(asked)
+            return 0
+        recipe = Recipe(pinned(llama_wheel.PACKAGE), llama_wheel.detect(asked.force_backend), asked.variant or "")
+        if asked.dry_run:
+            show_plan(recipe)
+        else:
+            print(variant_wheel(recipe))
     except SetupFailed as error:
         say(str(error))
         return 1

@@ -23,6 +23,7 @@ CHAT_TEMPLATE = (
 
 def write_tiny_llama(
     path: Path,
+    *,
     layers: int = 5,
     width: int = 64,
     heads: int = 4,
@@ -40,40 +41,27 @@ def write_tiny_llama(
     `vocab` is at least 259. Matrices are of type `quant` (F32, F16, Q8_0, Q4_0 …; `width` must suit it), norms F32.
     With `experts` the model is a mixture of that many experts, of which 2 are used for a token.
     """
-    random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
-    _add_hyperparameters(writer, layers, width, heads, kv_heads, vocab, context, experts)
+    _add_hyperparameters(
+        writer,
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        vocab=vocab,
+        context=context,
+        experts=experts,
+    )
     _add_tokenizer(writer, vocab)
-
-    def matrix(name: str, *shape: int) -> None:
-        weights = (random.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)).astype(np.float32)
-        writer.add_tensor(name, gguf.quants.quantize(weights, quant), raw_dtype=quant)
-
-    def norm(name: str) -> None:
-        writer.add_tensor(name, (1 + 0.1 * random.standard_normal(width)).astype(np.float32))
-
-    key_width = width // heads * kv_heads
-    matrix("token_embd.weight", vocab, width)
+    weights = _Weights(writer, quant, seed)
+    weights.matrix("token_embd.weight", vocab, width)
     for layer in range(layers):
-        norm(f"blk.{layer}.attn_norm.weight")
-        matrix(f"blk.{layer}.attn_q.weight", width, width)
-        matrix(f"blk.{layer}.attn_k.weight", key_width, width)
-        matrix(f"blk.{layer}.attn_v.weight", key_width, width)
-        matrix(f"blk.{layer}.attn_output.weight", width, width)
-        norm(f"blk.{layer}.ffn_norm.weight")
-        if experts:
-            router = random.standard_normal((experts, width), np.float32)
-            writer.add_tensor(f"blk.{layer}.ffn_gate_inp.weight", router)
-        many, kind = ((experts,), "_exps") if experts else ((), "")
-        matrix(f"blk.{layer}.ffn_gate{kind}.weight", *many, 2 * width, width)
-        matrix(f"blk.{layer}.ffn_up{kind}.weight", *many, 2 * width, width)
-        matrix(f"blk.{layer}.ffn_down{kind}.weight", *many, width, 2 * width)
-    norm("output_norm.weight")
+        weights.layer(f"blk.{layer}.", width, width // heads * kv_heads, experts)
+    weights.norm("output_norm.weight", width)
     if not tied:
-        matrix("output.weight", vocab, width)
+        weights.matrix("output.weight", vocab, width)
     if rope_freqs:
-        factors = np.linspace(1, 4, width // heads // 2, dtype=np.float32)
-        writer.add_tensor("rope_freqs.weight", factors)
+        writer.add_tensor("rope_freqs.weight", np.linspace(1, 4, width // heads // 2, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -81,8 +69,42 @@ def write_tiny_llama(
     return path
 
 
+class _Weights:
+    """Adds random tensors to a writer."""
+
+    def __init__(self, writer: Any, quant: QuantType, seed: int) -> None:
+        self._writer = writer
+        self._quant = quant
+        self._random = np.random.default_rng(seed)
+
+    def matrix(self, name: str, *shape: int) -> None:
+        """Adds a matrix, or several, scaled so that its products keep their size."""
+        weights = self._random.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)
+        self._writer.add_tensor(name, gguf.quants.quantize(weights, self._quant), raw_dtype=self._quant)
+
+    def norm(self, name: str, width: int) -> None:
+        """Adds the weights of a norm, near 1."""
+        self._writer.add_tensor(name, (1 + 0.1 * self._random.standard_normal(width)).astype(np.float32))
+
+    def layer(self, prefix: str, width: int, key_width: int, experts: int) -> None:
+        """Adds all tensors of one layer."""
+        self.norm(f"{prefix}attn_norm.weight", width)
+        self.matrix(f"{prefix}attn_q.weight", width, width)
+        self.matrix(f"{prefix}attn_k.weight", key_width, width)
+        self.matrix(f"{prefix}attn_v.weight", key_width, width)
+        self.matrix(f"{prefix}attn_output.weight", width, width)
+        self.norm(f"{prefix}ffn_norm.weight", width)
+        many, kind = ((experts,), "_exps") if experts else ((), "")
+        if experts:
+            router = self._random.standard_normal((experts, width), np.float32)
+            self._writer.add_tensor(f"{prefix}ffn_gate_inp.weight", router)
+        self.matrix(f"{prefix}ffn_gate{kind}.weight", *many, 2 * width, width)
+        self.matrix(f"{prefix}ffn_up{kind}.weight", *many, 2 * width, width)
+        self.matrix(f"{prefix}ffn_down{kind}.weight", *many, width, 2 * width)
+
+
 def _add_hyperparameters(
-    writer: Any, layers: int, width: int, heads: int, kv_heads: int, vocab: int, context: int, experts: int
+    writer: Any, *, layers: int, width: int, heads: int, kv_heads: int, vocab: int, context: int, experts: int
 ) -> None:
     writer.add_name("tiny llama")
     writer.add_block_count(layers)

@@ -24,7 +24,7 @@ ProgressHandler = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelEntry:
+class ModelInfo:
     """A model that this node knows."""
 
     name: str
@@ -33,10 +33,10 @@ class ModelEntry:
     architecture: str
     layers: int
     size_bytes: int
-    source: str
-    """Where it comes from: `bundled`, `folder` or `path`."""
     loaded: bool
     """Whether an instance of it is ready somewhere in the mesh."""
+    problem: str = ""
+    """Why the file cannot be used, as a sentence; empty for a sound one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class NodeActions(Protocol):
         """The object of `GET /peerinfer/state`, as interface.md draws it. Cheap: it is polled."""
         ...
 
-    async def models(self) -> Sequence[ModelEntry]:
+    async def models(self) -> Sequence[ModelInfo]:
         """The models known here, those that peers have loaded included."""
         ...
 
@@ -116,7 +116,7 @@ class NodeActions(Protocol):
         ...
 
     async def join(self, wish: JoinWish, progress: ProgressHandler) -> JsonObject:
-        """Joins the mesh of the inviting node: `{"mesh", "node", "name"}`, the last two of the host."""
+        """Joins the mesh of the inviting node: `{"mesh", "members"}`, its id and how many nodes it has."""
         ...
 
     async def remove(self, node: str) -> JsonObject:

@@ -145,7 +145,9 @@ def read_load(body: JsonObject) -> LoadWish:
     policy = fields.text("policy", "latency")
     if policy not in POLICIES:
         raise BadParameter("policy", f"`policy` must be one of {', '.join(POLICIES)}.")
-    stages = fields.raw("stages") or []
+    stages: Any = fields.raw("stages")
+    if stages is None:
+        stages = []
     if not isinstance(stages, list) or len(cast(list[Any], stages)) > NODES_MAX:
         raise BadParameter("stages", "`stages` must be a list of [node, first layer, end layer].")
     return LoadWish(

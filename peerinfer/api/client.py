@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -94,7 +94,7 @@ class ApiClient:
             raise DaemonAbsent(f"The daemon on {self._home} does not answer: look into its log.") from None
 
     @contextlib.asynccontextmanager
-    async def _request(self, method: str, path: str, body: JsonObject | None) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _request(self, method: str, path: str, body: JsonObject | None) -> AsyncGenerator[aiohttp.ClientResponse]:
         if self._session is None:
             raise RuntimeError("ApiClient is used outside of `async with`")
         try:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from peerinfer.api.replies import RETRY_AFTER_S, error_reply, reply_of
 from peerinfer.config import Listen
@@ -28,7 +29,6 @@ REQUESTS_MAX = 256
 """Requests under way at once. Far more than the slots and queue places of any model; each holds a socket and a body."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +45,7 @@ class Guard:
         self._requests = 0
 
     @property
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         """The check as aiohttp wants it."""
 
         @web.middleware
@@ -72,7 +72,7 @@ class Guard:
             return error_reply(
                 401,
                 "token_missing",
-                "This needs the header Authorization: Bearer TOKEN; the token is in the file `token` of the home folder.",
+                "This needs the header Authorization: Bearer TOKEN, with the text of `token` in the home folder.",
                 {"WWW-Authenticate": "Bearer"},
             )
         return None

@@ -72,7 +72,7 @@ class OpenAiRoutes:
                 await stream.send(event_of(error_body(500, "internal_error", sentence)))
         return stream.response
 
-    async def _models(self, request: web.Request) -> web.StreamResponse:
+    async def _models(self, _: web.Request) -> web.StreamResponse:
         return json_reply({"object": "list", "data": [self._model_object(name) for name in await self._loaded()]})
 
     async def _model(self, request: web.Request) -> web.StreamResponse:

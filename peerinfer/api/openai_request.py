@@ -26,15 +26,15 @@ COMPLETION_TOKENS = 16
 """OpenAI's default of `max_tokens` for `/v1/completions`."""
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_COMMON = frozenset(
-    "model stream stream_options stop temperature top_p top_k min_p max_tokens presence_penalty frequency_penalty "
-    "repetition_penalty seed logit_bias n private peerinfer".split()
-)
+_COMMON = frozenset({
+    "model", "stream", "stream_options", "stop", "temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "n",
+    "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "private", "peerinfer",
+})  # fmt: skip
 _CHAT_ONLY = frozenset({"messages", "max_completion_tokens"})
-_HARMLESS = frozenset(
-    "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention "
-    "parallel_tool_calls prediction reasoning_effort verbosity".split()
-)
+_HARMLESS = frozenset({
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "parallel_tool_calls", "prediction", "reasoning_effort", "verbosity",
+})  # fmt: skip
 """Ignored: they name the user, steer a provider's billing and caches, or are hints that may be passed over."""
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "tools": ([],),

@@ -37,6 +37,7 @@ class ApiServer:
         token: str,
         chat: ChatService,
         actions: NodeActions,
+        *,
         hosts: Iterable[str] = (),
         stall_s: float = STALL_S,
     ) -> None:

@@ -28,8 +28,8 @@ class StateRoutes:
         """The routes of this room."""
         return [web.get("/", self._welcome), web.get("/peerinfer/state", self._state)]
 
-    async def _welcome(self, request: web.Request) -> web.StreamResponse:
+    async def _welcome(self, _: web.Request) -> web.StreamResponse:
         return web.Response(text=_WELCOME, headers={"X-Content-Type-Options": "nosniff"})
 
-    async def _state(self, request: web.Request) -> web.StreamResponse:
+    async def _state(self, _: web.Request) -> web.StreamResponse:
         return json_reply(self._actions.status())

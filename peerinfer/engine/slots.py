@@ -54,13 +54,18 @@ class SlotTable:
             self._generations[order.slot] = order.generation
             self._tenants[order.slot] = Tenant(order, produced=list(order.produced))
             return Forget(order.slot, 0)
-        tenant = self._tenants[order.slot]
-        if tenant is None or order.generation != self._generations[order.slot]:
-            return None
         if isinstance(order, CloseSlot):
-            self._tenants[order.slot] = None
-            return Forget(order.slot, 0)
-        return self._truncate(tenant, order)
+            return self._close(order)
+        tenant = self.tenant(order.slot, order.generation)
+        return None if tenant is None else self._truncate(tenant, order)
+
+    def _close(self, order: CloseSlot) -> Forget | None:
+        """Ends this generation and all before it, even one whose opening never arrived here."""
+        if order.generation < self._generations[order.slot]:
+            return None
+        self._generations[order.slot] = order.generation
+        self._tenants[order.slot] = None
+        return Forget(order.slot, 0)
 
     def _truncate(self, tenant: Tenant, order: TruncateSlot) -> Forget | None:
         if not 0 <= order.length <= tenant.length:

@@ -61,7 +61,7 @@ def signed_bytes(mesh_id: str, node_id: str, incarnation: int, sequence: int, pa
     return b"".join((DOMAIN, bytes.fromhex(mesh_id), bytes.fromhex(node_id), counters, payload))
 
 
-def seal(mesh_id: str, node_id: str, incarnation: int, sequence: int, payload: bytes, sign: Sign) -> bytes:
+def seal(mesh_id: str, node_id: str, incarnation: int, sequence: int, *, payload: bytes, sign: Sign) -> bytes:
     """The envelope around `payload`. Raises `BadFrame` if the payload is over `PAYLOAD_MAX_BYTES`."""
     if len(payload) > PAYLOAD_MAX_BYTES:
         raise BadFrame(f"A snapshot of {len(payload)} bytes is over the limit of {PAYLOAD_MAX_BYTES}.")

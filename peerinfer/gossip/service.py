@@ -108,8 +108,8 @@ class GossipService:
             me,
             self._incarnation.value,
             self._sequence,
-            encode_snapshot(self._compose()),
-            self._identity.sign,
+            payload=encode_snapshot(self._compose()),
+            sign=self._identity.sign,
         )
         self._take(data)
         for peer in self._wires.peers():
@@ -146,5 +146,3 @@ class GossipService:
     def _send(self, peer: str, data: bytes) -> None:
         with contextlib.suppress(LinkError):  # the link is just going down: the next push follows its return
             self._wires.send(peer, SnapshotSealed(data))
-
-

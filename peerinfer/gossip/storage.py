@@ -32,7 +32,9 @@ class Incarnation:
                 os.fsync(file.fileno())
             draft.replace(self._path)
         except OSError as error:
-            raise HomeError(f"{self._path} cannot be written ({error.strerror}); check the disk and its rights.") from error
+            raise HomeError(
+                f"{self._path} cannot be written ({error.strerror}); check the disk and its rights."
+            ) from error
 
 
 def _read(path: Path) -> int:

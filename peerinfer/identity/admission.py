@@ -29,7 +29,7 @@ class Admission:
     """DER of the mesh's first CA certificate."""
     statements: tuple[bytes, ...]
     addresses: tuple[str, ...]
-    """`host:port` of members, the host's own first."""
+    """`host:port` of members, the inviter's own first; an empty host (`:8643`) is the one that the joiner dialled."""
 
     def to_bytes(self) -> bytes:
         """As it is sealed. Raises `ValueError` over the limit."""

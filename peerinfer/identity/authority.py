@@ -12,6 +12,7 @@ import hmac
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -181,7 +182,10 @@ def to_der(certificate: x509.Certificate) -> bytes:
 
 def public_key_in(certificate: x509.Certificate) -> bytes:
     """The raw Ed25519 public key that a certificate is for. Raises `ValueError` if it is for another kind of key."""
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError(f"the certificate's key is of an unknown kind ({error})") from None
     if not isinstance(key, Ed25519PublicKey):
         raise ValueError("the certificate is not for an Ed25519 key")
     return key.public_bytes_raw()

@@ -62,7 +62,7 @@ def per_layer(header: GgufHeader, key: str, n_layers: int, default: int) -> tupl
     value = header.metadata.get(key, default)
     if not isinstance(value, np.ndarray):
         return (header.integer(key, default),) * n_layers
-    if value.shape != (n_layers,) or value.dtype.kind not in "iu" or (value < 0).any():
+    if value.shape != (n_layers,) or value.dtype.kind not in "iu" or min(value.tolist()) < 0:
         raise CorruptModel(f"{header.name} is damaged: {key!r} does not have one number for each of {n_layers} layers.")
     return tuple(int(item) for item in value)
 
@@ -76,4 +76,6 @@ def check_cut(name: str, n_layers: int, first_layer: int, last_layer: int) -> No
     if {first_layer, last_layer} <= cuts:
         return
     reason = rules.whole_only or f"it can be cut only at the layers {sorted(cuts - {0, n_layers})}"
-    raise UnsupportedModel(f"Layers {first_layer}-{last_layer} cannot be a stage: {reason}. Give the range a legal cut.")
+    raise UnsupportedModel(
+        f"Layers {first_layer}-{last_layer} cannot be a stage: {reason}. Give the range a legal cut."
+    )

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ _PARTIAL = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\.partial")
 
 
 @contextmanager
-def replacing(final: Path) -> Iterator[Path]:
+def replacing(final: Path) -> Generator[Path]:
     """Yields the path of a partial file beside `final`; at the end it is synced to disk and renamed to `final`.
 
     If the block fails, the partial file is removed and `final` is what it was. Writers of the same name do not
@@ -41,7 +41,9 @@ def replacing(final: Path) -> Iterator[Path]:
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"The disk became full while {final.name} was written. Free some space.") from None
         where = final.parent
-        raise HomeError(f"{final.name} cannot be written ({error.strerror}). Check the permissions of {where}.") from None
+        raise HomeError(
+            f"{final.name} cannot be written ({error.strerror}). Check the permissions of {where}."
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
 

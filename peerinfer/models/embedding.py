@@ -59,7 +59,8 @@ class EmbeddingTable:
             self._file.seek(self._offset + token_id * self._row_bytes)
             if self._file.readinto(row.data) != self._row_bytes:
                 raise CorruptModel(f"{self._name} became shorter while it was in use. Fetch it again.")
-        rows = dequantize(packed, self._type)
+        with np.errstate(all="ignore"):  # a damaged model may hold weights that are no numbers; llama.cpp says nothing
+            rows = dequantize(packed, self._type)
         return rows if self._factor == 1 else rows * self._factor
 
     def close(self) -> None:

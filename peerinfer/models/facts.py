@@ -18,6 +18,8 @@ EMBEDDING_TENSOR = "token_embd.weight"
 """The table of token embeddings, one row of `n_embd` numbers for each token."""
 HEAD_TENSOR = "output.weight"
 """The head; a model without it uses the embedding table (tied embeddings)."""
+NORM_TENSOR = "output_norm.weight"
+"""The final norm, before the head."""
 _KV_BYTES = 2
 """One number of the KV cache, which is float16."""
 _LAYER = re.compile(r"blk\.(\d{1,5})\.(.+)")
@@ -71,14 +73,14 @@ def model_facts(header: GgufHeader) -> ModelFacts:
         raise _damaged(header, f"its embedding table does not have rows of {n_embd} numbers")
     rules = architecture(name)
     head = header.by_name.get(HEAD_TENSOR)
-    norm = header.by_name.get("output_norm.weight")
+    norm = header.by_name.get(NORM_TENSOR)
     return ModelFacts(
         architecture=name,
         n_layers=n_layers,
         n_embd=n_embd,
         n_vocab=table.shape[1],
         context_length=header.integer(f"{name}.context_length"),
-        layer_bytes=_layer_bytes(header, n_layers),
+        layer_bytes=_layer_bytes(header, n_layers, bool(rules.whole_only)),
         embedding_bytes=table.n_bytes,
         head_bytes=(head or table).n_bytes + (norm.n_bytes if norm else 0),
         kv_bytes_per_token_per_layer=_kv_bytes(header, name, n_layers, n_embd),
@@ -103,7 +105,12 @@ def _check_whole_text_model(header: GgufHeader) -> None:
         raise UnsupportedModel(f"{header.name} is no text model: it has no embedding table. Use a chat model.")
 
 
-def _layer_bytes(header: GgufHeader, n_layers: int) -> tuple[int, ...]:
+def _layer_bytes(header: GgufHeader, n_layers: int, whole_only: bool) -> tuple[int, ...]:
+    """Bytes of each layer; even shares of all weights for a model of unknown build, which runs whole anyway."""
+    if whole_only:
+        ends = (EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR)
+        total = sum(tensor.n_bytes for tensor in header.tensors if tensor.name not in ends)
+        return (-(-total // n_layers),) * n_layers
     sizes = [0] * n_layers
     for tensor in header.tensors:
         place = layer_of(tensor.name)

@@ -131,7 +131,9 @@ def read_header(path: Path) -> GgufHeader:
         with path.open("rb") as file:
             return parse_header(file, file.seek(0, 2), path.name)
     except OSError as error:
-        raise ModelError(f"{path.name} cannot be read ({error.strerror}). Check the file and its permissions.") from None
+        raise ModelError(
+            f"{path.name} cannot be read ({error.strerror}). Check the file and its permissions."
+        ) from None
 
 
 def parse_header(file: BinaryIO, file_bytes: int, name: str = "the file") -> GgufHeader:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 from peerinfer.clock import monotonic_us
-from peerinfer.errors import DuplicateLink, LinkDown, LinkError, NotTrusted
+from peerinfer.errors import DuplicateLink, LinkDown, LinkError, NotTrusted, ProtocolMismatch
 from peerinfer.net.address import join_address, split_address
 from peerinfer.net.handshake import shake_hands
 from peerinfer.net.link import ClockUs, Link
@@ -74,7 +74,7 @@ class Connector:
     ) -> None:
         self.trust = trust
         self.on_refused: Callable[[str, LinkError], None] | None = None
-        """Told of every incoming connection that became no link: the peer's host, and why."""
+        """Told of each incoming connection refused by `NotTrusted` or `ProtocolMismatch`: the peer's host, and why."""
         self._own = Hello(protocol, trust.mesh_id, trust.node_id, incarnation, clean_name(name), 0)
         self._switchboard = switchboard
         self._clock_us = clock_us
@@ -118,7 +118,7 @@ class Connector:
     def tell_refused(self, host: str, error: LinkError) -> None:
         """Reports an incoming connection from `host` that became no link."""
         log.debug("A connection from %s became no link: %s", host, error)
-        if self.on_refused and not isinstance(error, DuplicateLink):
+        if self.on_refused and isinstance(error, NotTrusted | ProtocolMismatch):
             self.on_refused(host, error)
 
     async def close(self) -> None:

@@ -88,18 +88,22 @@ class Link:
             self.close(GoodbyeReason.STALLED, sentence)
             raise LinkDown(sentence)
 
+    def try_send_frame(self, parts: Sequence[bytes | memoryview]) -> bool:
+        """Sends a frame if that needs no waiting, else does nothing and says false. Raises as `send_frame`."""
+        self._require_live()
+        if self._queue or self._data_turn.locked() or self._wire.paused:
+            return False
+        self._write(_joined(parts))
+        return True
+
     async def send_frame(self, parts: Sequence[bytes | memoryview]) -> None:
         """Sends the tensor frame made of `parts`; waits while the data lane is full. Raises `LinkDown`, `BadFrame`.
 
         Several parts are joined, which is the frame's one copy here; a single `bytes` is not copied.
         """
-        self._require_live()
-        data = b"".join(parts)
-        if len(data) > FRAME_MAX_BYTES:
-            raise BadFrame(f"A tensor frame of {len(data)} bytes is over the limit; send fewer tokens at once.")
-        if not self._queue and not self._data_turn.locked() and not self._wire.paused:
-            self._write(data)
+        if self.try_send_frame(parts):
             return
+        data = _joined(parts)
         try:
             async with asyncio.timeout(STALL_MAX_S), self._data_turn:
                 await self._room_for(len(data))
@@ -233,3 +237,10 @@ class Link:
                 return
             due_us = now_us + int(HEARTBEAT_S * 1e6)
             await asyncio.sleep(HEARTBEAT_S)
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> bytes:
+    data = b"".join(parts)
+    if len(data) > FRAME_MAX_BYTES:
+        raise BadFrame(f"A tensor frame of {len(data)} bytes is over the limit; send fewer tokens at once.")
+    return data

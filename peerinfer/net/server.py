@@ -33,7 +33,7 @@ class LinkServer:
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._web = web.Server(self._answer, access_log=None)
+        self._web: web.Server | None = None
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: dict[asyncio.Task[None], None] = {}
@@ -47,7 +47,8 @@ class LinkServer:
         self._listener.setblocking(False)
         self.port = cast(int, self._listener.getsockname()[1])
         self._connector.listens_on(self.port)
-        self._accepting = asyncio.create_task(self._accept_all(self._listener))
+        self._web = web.Server(self._answer, access_log=None)
+        self._accepting = asyncio.create_task(self._accept_all(self._listener, self._web))
         return self.port
 
     async def close(self) -> None:
@@ -58,11 +59,12 @@ class LinkServer:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._listener:
             self._listener.close()
-        await self._web.shutdown(CLOSE_TIMEOUT_S)
+        if self._web:
+            await self._web.shutdown(CLOSE_TIMEOUT_S)
         for timer in self._idle.values():
             timer.cancel()
 
-    async def _accept_all(self, listener: socket.socket) -> None:
+    async def _accept_all(self, listener: socket.socket, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -71,21 +73,21 @@ class LinkServer:
                 log.warning("A connection could not be accepted (%s).", error)
                 await asyncio.sleep(ACCEPT_RETRY_S)
                 continue
-            task = asyncio.create_task(self._secure(connection))
+            task = asyncio.create_task(self._secure(connection, server))
             self._handshakes[task] = None
             task.add_done_callback(lambda done: self._handshakes.pop(done, None))
             if len(self._handshakes) > HANDSHAKES_MAX:
                 next(iter(self._handshakes)).cancel()
 
-    async def _secure(self, connection: socket.socket) -> None:
+    async def _secure(self, connection: socket.socket, server: web.Server) -> None:
         """The TLS handshake, in which a stranger is refused; then aiohttp takes over."""
-        if len(self._web.connections) >= CONNECTIONS_MAX:
+        if len(server.connections) >= CONNECTIONS_MAX:
             connection.close()
             return
         loop = asyncio.get_running_loop()
         try:
             transport, _ = await loop.connect_accepted_socket(
-                self._web,
+                server,
                 connection,
                 ssl=self._connector.trust.server_context(),
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,

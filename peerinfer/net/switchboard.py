@@ -76,11 +76,16 @@ class Switchboard:
         else:
             self._link(to).send(message)
 
-    async def send_frame(self, to: str, parts: Sequence[bytes | memoryview]) -> None:
-        """Sends the tensor frame made of `parts`; waits while the link's data lane is full. Raises `LinkDown`."""
+    def try_send_frame(self, to: str, parts: Sequence[bytes | memoryview]) -> bool:
+        """Sends a tensor frame if the link can take it at once; else says false. Raises `LinkDown`."""
         if to == self.own_id:
             asyncio.get_running_loop().call_soon(self.take_frame, to, b"".join(parts))
-        else:
+            return True
+        return self._link(to).try_send_frame(parts)
+
+    async def send_frame(self, to: str, parts: Sequence[bytes | memoryview]) -> None:
+        """Sends the tensor frame made of `parts`; waits while the link's data lane is full. Raises `LinkDown`."""
+        if not self.try_send_frame(to, parts):
             await self._link(to).send_frame(parts)
 
     def peers(self) -> dict[str, LinkFacts]:

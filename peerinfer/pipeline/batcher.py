@@ -34,6 +34,7 @@ RESTARTS_MAX = 2
 @dataclass(slots=True)
 class _Step:
     rows: tuple[Row, ...]
+    orders: tuple[Order, ...]
     deadline: float
 
 
@@ -113,6 +114,7 @@ class Batcher:
         step = self._steps.pop(message.step, None)
         if step is None:
             return ()
+        self._repeat_closes(step)
         effects: list[Effect] = []
         for row in step.rows:
             sequence = self._tenant(row.slot, row.generation)
@@ -122,7 +124,7 @@ class Batcher:
                 self._restart(sequence)
             else:
                 effects.append(self._fail(sequence, message.code, message.reason))
-        return (*effects, *self._schedule(now))
+        return (*effects, *self._schedule(now, flush=False))
 
     def gateway_lost(self, gateway: str, now: float) -> tuple[Effect, ...]:
         """The link to a gateway is down: nobody is there to read its answers."""
@@ -137,10 +139,12 @@ class Batcher:
 
     def fail_all(self, code: str, reason: str, now: float) -> tuple[Effect, ...]:
         """A stage was lost but will be back: what was under way fails, what waits may still run."""
+        for step in self._steps.values():
+            self._repeat_closes(step)
         self._steps.clear()
         running = [sequence for sequence in self._tenants if sequence is not None]
         effects = [self._fail(sequence, code, reason) for sequence in running]
-        return (*effects, *self._schedule(now))
+        return (*effects, *self._schedule(now, flush=False))
 
     def tick(self, now: float) -> tuple[Effect, ...]:
         """Time passes: lapsed credits free their slots, lost steps fail their sequences."""
@@ -150,7 +154,9 @@ class Batcher:
                 reason = f"The answer was not read for {CREDIT_LAPSE_S:.0f} s, so it was stopped. Send it again."
                 effects.append(self._fail(sequence, "cancelled", reason))
         for number in [number for number, step in self._steps.items() if now >= step.deadline]:
-            for row in self._steps.pop(number).rows:
+            step = self._steps.pop(number)
+            self._repeat_closes(step)
+            for row in step.rows:
                 sequence = self._tenant(row.slot, row.generation)
                 if sequence is not None:
                     reason = f"A step did not come back within {STEP_DEADLINE_S:.0f} s. Send the request again."
@@ -171,8 +177,12 @@ class Batcher:
             return ("queue_full", f"{WAITING_MAX} requests wait already. Try again in a moment.")
         return None
 
-    def _schedule(self, now: float) -> tuple[Effect, ...]:
-        """Fills free slots, then sends steps while the ring has room; orders never wait longer than that."""
+    def _schedule(self, now: float, flush: bool = True) -> tuple[Effect, ...]:
+        """Fills free slots, then sends steps while the ring has room.
+
+        Orders ride on the next step; when none will come they go alone, though not in answer to a failure
+        (`flush` false), which would have a broken ring fail for ever: the next tick sends them.
+        """
         self._admit(now)
         effects: list[Effect] = []
         while len(self._steps) < self._depth:
@@ -180,7 +190,7 @@ class Batcher:
             if not rows:
                 break
             effects.append(self._send(rows, tokens, now))
-        if self._orders and not any(tenant is not None for tenant in self._tenants):
+        if flush and self._orders and not self._steps:
             effects.append(self._send((), (), now))
         return tuple(effects)
 
@@ -235,11 +245,14 @@ class Batcher:
         step = self._next_step
         self._next_step += 1
         orders, self._orders = tuple(self._orders), []
-        if rows:
-            self._steps[step] = _Step(rows, now + STEP_DEADLINE_S)
+        self._steps[step] = _Step(rows, orders, now + STEP_DEADLINE_S)
         return RunStep(step, rows, tokens, orders)
 
     # ---- ends
+
+    def _repeat_closes(self, step: _Step) -> None:
+        """A lost step's orders may not have reached every stage: closing twice is harmless, not closing leaks."""
+        self._orders.extend(order for order in step.orders if isinstance(order, CloseSlot))
 
     def _restart(self, sequence: Answering) -> None:
         """Prefills prompt and produced tokens again, under a new generation of the same slot."""

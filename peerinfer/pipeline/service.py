@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peerinfer.clock import Clock, monotonic_us
-from peerinfer.control.messages import StageAssignment
-from peerinfer.control.worker import HeldStage
+from peerinfer.control.worker import StageAssignment
 from peerinfer.engine.base import StageSpec
 from peerinfer.errors import BadFrame, LinkDown, ModelError, PeerinferError
+from peerinfer.gossip.snapshot import HeldStage
 from peerinfer.models.shards import ensure_shard, stage_key
 from peerinfer.models.store import ModelStore
 from peerinfer.net.frames import Epoch, peek

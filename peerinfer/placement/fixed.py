@@ -49,7 +49,7 @@ def _check_ranges(model: ModelNumbers, ordered: list[Wanted]) -> None:
         written = f"{name}:{start}-{end}"
         if not 0 <= start < end <= model.layers:
             raise BadRequest(
-                f"The stage {written} is outside the model, whose layers are 0-{model.layers} (the end is not included)."
+                f"The stage {written} is outside the model, which has layers 0-{model.layers} (the end not included)."
             )
         if start > at:
             raise BadRequest(f"The stages leave a hole: nobody holds layers {at}-{start}. Close it.")

@@ -74,7 +74,7 @@ def _solo(model: ModelNumbers, room: Room, ranked: list[NodeMemory], first: str)
 
 def _split(model: ModelNumbers, room: Room, chosen: list[NodeMemory], first: str) -> Stages:
     """The best cuts for the first order of `chosen` in which the model fits at all; empty if there is none."""
-    layer = bytes_per_layer(model, room)
+    layer = max(1, bytes_per_layer(model, room))
     if sum(node.usable_bytes // layer for node in chosen) < model.layers:
         return ()
     for order in _orders(chosen, first):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from peerinfer.telemetry.facts import Hardware, Probe, Reading
@@ -27,7 +27,7 @@ def default_probes() -> tuple[Probe, ...]:
 @dataclass(slots=True)
 class _Source:
     probe: Probe
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
     trouble: str = ""
     next_at: float = -math.inf
 

@@ -70,7 +70,8 @@ class StandInTrust:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
-        context.num_tickets = 0
+        if protocol is ssl.PROTOCOL_TLS_SERVER:
+            context.num_tickets = 0
         context.load_verify_locations(cadata=_pem(self._authority.certificate))
         with tempfile.TemporaryDirectory() as folder:
             chain = Path(folder, "chain.pem")
@@ -146,10 +147,11 @@ async def mesh_of(*nodes: Node):
             await node.close()
 
 
-def pair(**second: object) -> tuple[Node, Node]:
-    """Two nodes of one mesh; the first has the smaller id."""
+def pair(clock_us: Callable[[], int] = monotonic_us, protocol: int = PROTOCOL) -> tuple[Node, Node]:
+    """Two nodes of one mesh; the first has the smaller id, the second the given clock and protocol version."""
     authority = Authority()
-    return Node(authority.trust(node_id(1))), Node(authority.trust(node_id(2)), **second)  # pyright: ignore[reportArgumentType] free-form options
+    second = Node(authority.trust(node_id(2)), clock_us=clock_us, protocol=protocol)
+    return Node(authority.trust(node_id(1))), second
 
 
 def _certificate(

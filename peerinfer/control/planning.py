@@ -1,0 +1,159 @@
+"""From members and what stands already to the stages of one more instance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from peerinfer.control.members import Member, Members
+from peerinfer.control.messages import LoadRequest
+from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.errors import BadRequest
+from peerinfer.gossip.liveness import Liveness
+from peerinfer.gossip.snapshot import HeldModel
+from peerinfer.placement.fixed import Wanted, place_fixed
+from peerinfer.placement.greedy import place
+from peerinfer.placement.plan import Excluded, ModelNumbers, NodeMemory, Room, stage_bytes
+
+USABLE_PERCENT: Final = 90
+"""Of a machine's memory; the rest is for compute buffers, and for those who sit at it."""
+CONTEXT_DEFAULT: Final = 4096
+SLOTS_DEFAULT: Final = 4
+SLOTS_MAX: Final = 256
+"""Sequences at once: llama.cpp's limit (LLAMA_MAX_SEQ)."""
+CONTEXT_MAX: Final = 2**24
+"""Tokens per slot: beyond every model, and small enough that sizes stay 64-bit numbers."""
+NODES_MAX: Final = 64
+POLICIES: Final = ("latency", "throughput", "spread")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How somebody wants a model loaded; two loads with equal wishes want the same instance."""
+
+    digest: str
+    context: int
+    slots: int
+    policy: str = "latency"
+    min_nodes: int = 1
+    stages: tuple[Wanted, ...] = ()
+
+
+def wishes_of(request: LoadRequest, model: HeldModel) -> Wishes:
+    """The wishes in a request, its zeros replaced by defaults. Raises `BadRequest` for values that cannot be."""
+    trained = model.context_length
+    context = request.context or min(CONTEXT_DEFAULT, trained or CONTEXT_DEFAULT)
+    slots = request.slots or SLOTS_DEFAULT
+    if not 1 <= context <= (trained or CONTEXT_MAX):
+        raise BadRequest(f"A context of {context} tokens is not possible; {model.name} takes 1 to {trained}.")
+    if not 1 <= slots <= SLOTS_MAX:
+        raise BadRequest(f"{slots} slots are not possible; choose 1 to {SLOTS_MAX}.")
+    if not 0 <= request.min_nodes <= NODES_MAX or len(request.stages) > NODES_MAX:
+        raise BadRequest(f"A model can be split over 1 to {NODES_MAX} nodes; ask for a number in that range.")
+    if request.policy not in POLICIES:
+        raise BadRequest(f"There is no policy {request.policy}; choose one of {', '.join(POLICIES)}.")
+    return Wishes(model.digest, context, slots, request.policy, max(1, request.min_nodes), request.stages)
+
+
+def model_of(digest: str, members: Iterable[Member]) -> HeldModel | None:
+    """What any member says of the file with this digest."""
+    return next((model for member in members if (model := member.model(digest))), None)
+
+
+def plan(
+    model: HeldModel,
+    wishes: Wishes,
+    members: Members,
+    standing: Sequence[Instance],
+    *,
+    first: str = "",
+    leaving: Sequence[Instance] = (),
+) -> tuple[StagePlace, ...]:
+    """Stages for `wishes` beside what is `standing`; the memory of what is `leaving` counts as free.
+
+    Raises `NoPlacement` or `BadRequest` with a sentence.
+    """
+    room = Room(wishes.context, wishes.slots)
+    nodes, excluded = _candidates(model, members, standing, leaving)
+    if wishes.stages:
+        placed = place_fixed(_numbers(model), room, nodes, wishes.stages, excluded=excluded)
+    else:
+        placed = place(
+            _numbers(model),
+            room,
+            nodes,
+            min_nodes=wishes.min_nodes,
+            policy=wishes.policy,
+            first=first,
+            excluded=excluded,
+        )
+    engines = {member.node: member.snapshot.engines[0] for member in members if member.snapshot and _runs(member)}
+    return tuple(StagePlace(one.node, engines[one.node], one.first_layer, one.last_layer) for one in placed)
+
+
+def _numbers(model: HeldModel) -> ModelNumbers:
+    return ModelNumbers(
+        layers=model.layers,
+        layer_bytes=model.layer_bytes,
+        embedding_bytes=model.embedding_bytes,
+        head_bytes=model.head_bytes,
+        kv_bytes=model.kv_bytes,
+        legal_cuts=model.legal_cuts,
+    )
+
+
+def _candidates(
+    model: HeldModel, members: Members, standing: Sequence[Instance], leaving: Sequence[Instance]
+) -> tuple[list[NodeMemory], list[Excluded]]:
+    nodes: list[NodeMemory] = []
+    excluded: list[Excluded] = []
+    for member in members:
+        reason = _why_not(member, model)
+        if reason:
+            excluded.append(Excluded(member.node, member.name, reason))
+        else:
+            nodes.append(NodeMemory(member.node, member.name, _usable(member, members, standing, leaving)))
+    return nodes, excluded
+
+
+def _why_not(member: Member, model: HeldModel) -> str:
+    """Why this member cannot take part; empty if it can."""
+    if member.state is not Liveness.ALIVE:
+        return "is unreachable"
+    if member.snapshot is None:
+        return "has not told yet what it holds"
+    if member.model(model.digest) is None:
+        other = next((held for held in member.snapshot.models if held.name == model.name), None)
+        if other is not None:
+            return f"has another file under the name {model.name} (digest {other.digest[:12]}, not {model.digest[:12]})"
+        return f"does not have the file of {model.name}"
+    return "" if _runs(member) else "has no engine that runs models"
+
+
+def _runs(member: Member) -> bool:
+    return member.snapshot is not None and bool(member.snapshot.engines)
+
+
+def _usable(member: Member, members: Members, standing: Sequence[Instance], leaving: Sequence[Instance]) -> int:
+    """Bytes for new stages, by two bounds, because what a stage takes shows in free memory late or not at all.
+
+    Total memory without all that is placed (a mapped file stays "available"), and free memory without what still loads.
+    """
+    if member.snapshot is None:
+        return 0
+    placed = sum(_bytes_on(member.node, one, members) for one in standing)
+    loading = sum(_bytes_on(member.node, one, members) for one in standing if one.state is InstanceState.LOADING)
+    returned = sum(_bytes_on(member.node, one, members) for one in leaving)
+    total = member.snapshot.memory_bytes * USABLE_PERCENT // 100 - placed
+    free = member.snapshot.memory_free_bytes * USABLE_PERCENT // 100 - loading + returned
+    return max(0, min(total, free))
+
+
+def _bytes_on(node: str, instance: Instance, members: Members) -> int:
+    model = model_of(instance.digest, members)
+    if model is None:
+        return 0
+    room = Room(instance.context, instance.slots)
+    ranges = [(stage.first_layer, stage.last_layer) for stage in instance.stages if stage.node == node]
+    return sum(stage_bytes(_numbers(model), room, start, end) for start, end in ranges)

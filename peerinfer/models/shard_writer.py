@@ -1,0 +1,206 @@
+"""What stands in a shard file: a plan made from the model's header, then written, the weights copied byte for byte.
+
+A shard keeps the architecture and hyper-parameters of its model, and the layers of its range numbered from 0.
+
+- A trunk has no tokenizer, a vocabulary of one token (a row of zeros) and a final norm of ones: llama.cpp reserves
+  memory for outputs times vocabulary, and a trunk never computes the head.
+- A last stage has the final norm and the head. The head is stored as the embedding table, which llama.cpp takes for
+  the head where `output.weight` is missing; so it loads no table in which nobody looks anything up.
+- A vocabulary file has header and tokenizer without weights, to be opened with `vocab_only`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+
+from peerinfer.errors import CorruptModel, UnsupportedModel
+from peerinfer.models.architectures import Architecture, architecture, check_cut
+from peerinfer.models.facts import EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR, ModelFacts, layer_of, model_facts
+from peerinfer.models.gguf import ALIGNMENT_DEFAULT, GgufHeader, TensorInfo, Value, ValueType
+from peerinfer.models.gguf_cursor import StringArray
+
+COPY_CHUNK_BYTES = 4 << 20
+"""Copied at once: few calls, little memory."""
+HEADER_ROOM_BYTES = 64 << 10
+"""Allowance for names and padding when the size of a shard is foretold."""
+
+_GENERAL_KEYS = ("general.file_type", "general.quantization_version")
+_SKIPPED_KEYS = ("general.architecture", "general.alignment")
+
+Entry = tuple[Any, ValueType, ValueType | None]
+"""A metadata value as the gguf package takes it, its type, and the type of its items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One tensor of a shard: its new name, and where it stands in the model or, for a made-up one, its bytes."""
+
+    name: str
+    info: TensorInfo
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """All that a shard file will hold."""
+
+    architecture: str
+    metadata: dict[str, Entry]
+    sources: tuple[Source, ...]
+    n_bytes: int
+    """Upper bound of the size of the file."""
+
+
+def plan_vocabulary(header: GgufHeader) -> ShardPlan:
+    """Everything of the header, and no weights. Raises `CorruptModel` if there is no tokenizer."""
+    header.text("tokenizer.ggml.model")
+    metadata = {key: _entry(header, key, value) for key, value in header.metadata.items() if key not in _SKIPPED_KEYS}
+    return ShardPlan(header.text("general.architecture"), metadata, (), header.data_offset + HEADER_ROOM_BYTES)
+
+
+def plan_stage(header: GgufHeader, first_layer: int, last_layer: int, kind: str) -> ShardPlan:
+    """The shard of layers `first_layer` … `last_layer - 1`; `kind` is `trunk` or `last`.
+
+    Raises `UnsupportedModel` if the range may not be a stage of that kind, `CorruptModel` for contradictions.
+    """
+    facts = model_facts(header)
+    check_cut(facts.architecture, facts.n_layers, first_layer, last_layer)
+    if (last_layer == facts.n_layers) != (kind == "last"):
+        raise UnsupportedModel(f"Layers {first_layer}-{last_layer} of {facts.n_layers} are no {kind} stage.")
+    rules = architecture(facts.architecture)
+    ends = _trunk_ends(facts) if kind == "trunk" else _last_ends(header, facts)
+    sources = (*ends, *_layers(header, rules, first_layer, last_layer))
+    metadata = _stage_metadata(header, facts, rules, first_layer, last_layer)
+    metadata[f"{facts.architecture}.vocab_size"] = (1 if kind == "trunk" else facts.n_vocab, ValueType.UINT32, None)
+    n_bytes = HEADER_ROOM_BYTES + sum(_padded(source.info.n_bytes) for source in sources) + 256 * len(sources)
+    return ShardPlan(facts.architecture, metadata, sources, n_bytes)
+
+
+def write_shard(plan: ShardPlan, model: Path, path: Path, progress: Callable[[float], None]) -> None:
+    """Writes `plan` to `path`, with the weights of the file `model`; tells `progress` the share done, 0 … 1."""
+    _write_header(plan, path)
+    total = sum(source.info.n_bytes for source in plan.sources)
+    done = 0
+    with path.open("ab") as output, model.open("rb") as weights:
+        output.write(_padding(output.tell()))
+        for source in plan.sources:
+            for piece in _pieces(weights, source):
+                output.write(piece)
+                done += len(piece)
+                progress(done / total)
+            output.write(_padding(source.info.n_bytes))
+
+
+def _stage_metadata(
+    header: GgufHeader, facts: ModelFacts, rules: Architecture, first_layer: int, last_layer: int
+) -> dict[str, Entry]:
+    prefix = f"{facts.architecture}."
+    sliced = {prefix + name for name in rules.per_layer_keys}
+    metadata: dict[str, Entry] = {}
+    for key, value in header.metadata.items():
+        if key in sliced and isinstance(value, np.ndarray):
+            if len(value) != facts.n_layers:
+                raise CorruptModel(f"{header.name} is damaged: {key!r} does not have one item for each layer.")
+            metadata[key] = _entry(header, key, value[first_layer:last_layer])
+        elif key.startswith(prefix) or key in _GENERAL_KEYS:
+            metadata[key] = _entry(header, key, value)
+    metadata[f"{prefix}block_count"] = (last_layer - first_layer, ValueType.UINT32, None)
+    metadata["tokenizer.ggml.model"] = ("none", ValueType.STRING, None)
+    return metadata
+
+
+def _entry(header: GgufHeader, key: str, value: Value) -> Entry:
+    kind, items = header.types[key]
+    if isinstance(value, StringArray):
+        return list(value.raw()), kind, items
+    if isinstance(value, np.ndarray):
+        return value.tolist(), kind, items
+    return value, kind, items
+
+
+def _trunk_ends(facts: ModelFacts) -> tuple[Source, Source]:
+    """An embedding table and a final norm that nobody uses, for llama.cpp insists on both."""
+    return (
+        _made(EMBEDDING_TENSOR, np.zeros((1, facts.n_embd), "<f4")),
+        _made(NORM_TENSOR, np.ones(facts.n_embd, "<f4")),
+    )
+
+
+def _made(name: str, values: npt.NDArray[np.float32]) -> Source:
+    info = TensorInfo(name, values.shape[::-1], GGMLQuantizationType.F32, 0, values.nbytes)
+    return Source(name, info, values.tobytes())
+
+
+def _last_ends(header: GgufHeader, facts: ModelFacts) -> tuple[Source, Source]:
+    head = header.by_name.get(HEAD_TENSOR, header.by_name[EMBEDDING_TENSOR])
+    if head.shape != (facts.n_embd, facts.n_vocab):
+        raise CorruptModel(f"{header.name} is damaged: its head has another shape than its embedding table.")
+    norm = header.by_name.get(NORM_TENSOR)
+    if norm is None:
+        raise CorruptModel(f"{header.name} is damaged: it has no final norm. Fetch or convert it again.")
+    return Source(EMBEDDING_TENSOR, head), Source(NORM_TENSOR, norm)
+
+
+def _layers(header: GgufHeader, rules: Architecture, first_layer: int, last_layer: int) -> Iterator[Source]:
+    """The tensors of the layers in range, renumbered from 0, and those that every shard needs."""
+    ends = (EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR)
+    for info in header.tensors:
+        place = layer_of(info.name)
+        if place is not None:
+            layer, name = place
+            if first_layer <= layer < last_layer:
+                yield Source(f"blk.{layer - first_layer}.{name}", info)
+        elif info.name in rules.model_wide_tensors:
+            yield Source(info.name, info)
+        elif info.name not in ends:
+            raise UnsupportedModel(
+                f"{header.name} cannot be cut: what its tensor {info.name!r} is for is not known. "
+                "Run it whole on one node."
+            )
+
+
+def _write_header(plan: ShardPlan, path: Path) -> None:
+    writer = GGUFWriter(path, plan.architecture)
+    try:
+        for key, (value, kind, items) in plan.metadata.items():
+            if kind is ValueType.ARRAY and not value:
+                continue  # the package cannot write an empty array, which says nothing
+            writer.add_key_value(key, value, GGUFValueType(kind), None if items is None else GGUFValueType(items))
+        for source in plan.sources:
+            info = source.info
+            writer.add_tensor_info(source.name, info.shape[::-1], np.dtype(np.float32), info.n_bytes, info.type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+    finally:
+        writer.close()
+
+
+def _padded(n_bytes: int) -> int:
+    return -(-n_bytes // ALIGNMENT_DEFAULT) * ALIGNMENT_DEFAULT
+
+
+def _padding(n_bytes: int) -> bytes:
+    return bytes(_padded(n_bytes) - n_bytes)
+
+
+def _pieces(weights: BinaryIO, source: Source) -> Iterator[bytes]:
+    """The bytes of one tensor, in pieces that fit in memory."""
+    if source.content is not None:
+        yield source.content
+        return
+    weights.seek(source.info.offset)
+    left = source.info.n_bytes
+    while left:
+        piece = weights.read(min(left, COPY_CHUNK_BYTES))
+        if not piece:
+            raise CorruptModel("The model file became shorter while a shard was cut from it. Fetch it again.")
+        left -= len(piece)
+        yield piece

@@ -1,0 +1,229 @@
+"""The identity on disk: made once, kept private, and whole after any crash."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from peerinfer.errors import HomeError, HomeNotOurs, PairingError
+from peerinfer.identity import files
+from peerinfer.identity.admission import Admission
+from peerinfer.identity.keys import SigningKey
+from peerinfer.identity.roster import Roster
+from peerinfer.identity.storage import Identity
+
+unix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no owner and mode of this kind")
+
+
+def join(newcomer: Identity, inviter: Identity) -> None:
+    """What a pairing does, without the wire."""
+    admission = inviter.admit(newcomer.request_certificate(inviter.mesh_id))
+    newcomer.adopt_admission(Admission.from_bytes(admission.to_bytes()), inviter.mesh_id)
+
+
+def facts(identity: Identity) -> tuple[object, ...]:
+    return identity.node_id, identity.mesh_id, identity.roster
+
+
+def test_it_is_made_once(tmp_path: Path):
+    first = Identity.open(tmp_path / "home", "desk")
+    again = Identity.open(tmp_path / "home")
+    assert facts(again) == facts(first)
+    assert (again.name, again.is_alone) == ("desk", True)
+    assert first.roster.members[first.node_id].name == "desk"
+    assert Identity.open(tmp_path / "home", "a\x07b").name == Identity.open(tmp_path / "home").name == "ab"
+
+
+@unix_only
+def test_nobody_else_may_read(tmp_path: Path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    Identity.open(home).next_incarnation()
+    assert home.stat().st_mode & 0o777 == 0o700
+    modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in sorted(home.rglob("*"))}
+    assert modes == {True: 0o700, False: 0o600}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in home.rglob("*"))
+
+
+@unix_only
+def test_a_home_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(HomeNotOurs, match="another user.*--home"):
+        Identity.open(tmp_path)
+    assert not (tmp_path / "identity" / "current").exists()
+
+
+def test_a_home_below_a_file_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HomeError, match="cannot be made"):
+        Identity.open(tmp_path / "file" / "home")
+
+
+@pytest.mark.parametrize("name", ["node.key", "ca.key", "ca.pem", "founding.pem", "leaf.pem", "roster"])
+@pytest.mark.parametrize("damage", [b"", b"garbage", None])
+def test_a_damaged_file_gets_a_sentence(tmp_path: Path, name: str, damage: bytes | None):
+    Identity.open(tmp_path)
+    path = next((tmp_path / "identity").rglob(name))
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(HomeError, match="backup"):
+        Identity.open(tmp_path)
+
+
+def test_joining_moves_and_archives(tmp_path: Path):
+    desk, lap = Identity.open(tmp_path / "desk", "desk"), Identity.open(tmp_path / "lap", "lap")
+    node, old_files = lap.node_id, lap.tls_files
+    join(lap, desk)
+    for identity in (lap, Identity.open(tmp_path / "lap")):
+        assert facts(identity) == (node, desk.mesh_id, desk.roster)
+        assert {member.name for member in identity.roster.members.values()} == {"desk", "lap"}
+    assert old_files.authority.exists()
+    assert lap.tls_files != old_files
+
+
+def test_every_member_can_invite_and_remove(tmp_path: Path):
+    desk, lap, mini = (Identity.open(tmp_path / name, name) for name in ("desk", "lap", "mini"))
+    join(lap, desk)
+    join(mini, lap)
+    assert desk.merge_statements(mini.roster.to_wire())
+    assert not desk.merge_statements(mini.roster.to_wire())
+    assert len(desk.roster.members) == 3
+    mini.remove(lap.node_id)
+    assert desk.merge_statements(mini.roster.to_wire())
+    for identity in (desk, Identity.open(tmp_path / "desk")):
+        assert set(identity.roster.members) == {desk.node_id, mini.node_id}
+    with pytest.raises(PairingError, match="No member"):
+        desk.remove(lap.node_id)
+
+
+def test_grown_meshes_do_not_merge(tmp_path: Path):
+    desk, lap, mini = (Identity.open(tmp_path / name) for name in ("desk", "lap", "mini"))
+    join(lap, desk)
+    before = facts(lap)
+    with pytest.raises(PairingError, match=r"1 other,.*peerinfer leave"):
+        join(lap, mini)
+    assert facts(lap) == facts(Identity.open(tmp_path / "lap")) == before
+
+
+def test_removed_is_for_ever_but_leave_begins_anew(tmp_path: Path):
+    desk, lap = Identity.open(tmp_path / "desk"), Identity.open(tmp_path / "lap", "lap")
+    join(lap, desk)
+    desk.remove(lap.node_id)
+    with pytest.raises(PairingError, match="removed"):
+        desk.admit(lap.request_certificate(desk.mesh_id))
+    node, left = lap.node_id, lap.tls_files
+    lap.leave()
+    assert lap.is_alone
+    assert lap.node_id != node
+    assert not left.key.exists()
+    assert facts(Identity.open(tmp_path / "lap")) == facts(lap)
+    join(lap, desk)
+    assert lap.node_id in desk.roster.members
+
+
+def test_joining_again_after_a_broken_attempt(tmp_path: Path):
+    desk, lap = Identity.open(tmp_path / "desk"), Identity.open(tmp_path / "lap")
+    desk.admit(lap.request_certificate(desk.mesh_id))
+    join(lap, desk)
+    assert len(desk.roster.statements) == 2
+
+
+def test_an_admission_must_hold_together(tmp_path: Path):
+    desk, lap, mini = (Identity.open(tmp_path / name) for name in ("desk", "lap", "mini"))
+    good = desk.admit(lap.request_certificate(desk.mesh_id))
+    other = mini.admit(lap.request_certificate(mini.mesh_id))
+    before = facts(lap)
+    for bad, mesh_id in (
+        (good, mini.mesh_id),
+        (replace(good, leaf=other.leaf), desk.mesh_id),
+        (replace(good, ca_key=other.ca_key), desk.mesh_id),
+        (replace(good, ca_key=b"short"), desk.mesh_id),
+        (replace(good, founding=other.founding), desk.mesh_id),
+        (replace(good, statements=good.statements[:0]), desk.mesh_id),
+        (replace(good, statements=other.statements), desk.mesh_id),
+        (replace(good, ca_certificate=b"garbage"), desk.mesh_id),
+    ):
+        with pytest.raises(PairingError):
+            lap.adopt_admission(bad, mesh_id)
+    assert facts(lap) == facts(Identity.open(tmp_path / "lap")) == before
+    for data in (b"", b"\x90", good.to_bytes()[:-1], good.to_bytes() + b"\0"):
+        with pytest.raises(ValueError, match=r"."):
+            Admission.from_bytes(data)
+
+
+def test_incarnations_only_grow(tmp_path: Path):
+    assert [Identity.open(tmp_path).next_incarnation() for _ in range(3)] == [1, 2, 3]
+    identity = Identity.open(tmp_path)
+    assert identity.next_incarnation(above=10) == 11
+    assert identity.next_incarnation(above=4) == 12
+    identity.leave()
+    assert identity.next_incarnation() == 13
+
+
+class PowerCut(BaseException):
+    """The machine stops here: nothing after it runs."""
+
+
+def cut_power_at(write: int, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stops the machine just before, or just after, the replace of the write of that number."""
+    real = os.replace
+    writes = itertools.count(1)
+
+    def replace_or_stop(source: str, target: str) -> None:
+        stops = next(writes) == write
+        if stops and not after:
+            raise PowerCut
+        real(source, target)
+        if stops:
+            raise PowerCut
+
+    monkeypatch.setattr(files.os, "replace", replace_or_stop)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before replace", "after replace"])
+@pytest.mark.parametrize("verb", ["adopt", "leave", "merge", "incarnation"])
+def test_a_crash_at_any_write_leaves_old_or_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, after: bool
+):
+    desk = Identity.open(tmp_path / "desk")
+    lap = Identity.open(tmp_path / "lap")
+    lap.next_incarnation()
+    old = facts(lap)
+    admission = desk.admit(lap.request_certificate(desk.mesh_id))
+    grown = lap.roster.removing(SigningKey.create(), "ab" * 16)
+    joined = Roster.of(desk.mesh_id, desk.node_id).merged(admission.statements)
+    new = {"adopt": (lap.node_id, desk.mesh_id, joined), "merge": (lap.node_id, lap.mesh_id, grown)}.get(verb)
+    act: dict[str, Callable[[Identity], object]] = {
+        "adopt": lambda identity: identity.adopt_admission(admission, desk.mesh_id),
+        "leave": Identity.leave,
+        "merge": lambda identity: identity.merge_statements(grown.to_wire()),
+        "incarnation": Identity.next_incarnation,
+    }
+    for write in itertools.count(1):
+        home = shutil.copytree(tmp_path / "lap", tmp_path / f"lap{write}")
+        identity = Identity.open(home)
+        with monkeypatch.context() as patch:
+            cut_power_at(write, after, patch)
+            try:
+                act[verb](identity)
+                finished = True
+            except PowerCut:
+                finished = False
+        again = Identity.open(home)  # which also checks that everything in it belongs together
+        found = facts(again)
+        if verb == "leave" and found != old:
+            assert again.is_alone
+            assert again.node_id != lap.node_id
+        else:
+            assert found in (old, new)
+        assert again.next_incarnation() > 1
+        if finished:
+            assert found == facts(identity)
+            assert write > {"adopt": 7, "leave": 7, "merge": 1, "incarnation": 1}[verb]
+            return
