@@ -25,13 +25,6 @@ class Ring:
         return self.stage == len(self.instance.stages) - 1
 
     @property
-    def kind(self) -> str:
-        """The engine's word for it: `whole`, `last` or `trunk`."""
-        if not self.is_last:
-            return "trunk"
-        return "whole" if self.is_first else "last"
-
-    @property
     def first_node(self) -> str:
         """Where the batcher lives."""
         return self.instance.stages[0].node

@@ -6,14 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from peerinfer.clock import Clock, monotonic_us
 from peerinfer.control.worker import StageAssignment
 from peerinfer.engine.base import StageSpec
 from peerinfer.errors import BadFrame, LinkDown, ModelError, PeerinferError
 from peerinfer.gossip.snapshot import HeldStage
-from peerinfer.models.shards import ensure_shard, stage_key
 from peerinfer.models.store import ModelStore
 from peerinfer.net.frames import Epoch, peek
 from peerinfer.net.switchboard import Switchboard
@@ -40,15 +38,13 @@ class _Held:
 class PipelineService:
     """Holds stages (it is control's `StageKeeper`) and feeds them from the switchboard."""
 
-    def __init__(self, switchboard: Switchboard, store: ModelStore, shards: Path, threads: int, clock: Clock) -> None:
+    def __init__(self, switchboard: Switchboard, store: ModelStore, threads: int, clock: Clock) -> None:
         self._switchboard = switchboard
         self._store = store
-        self._shards = shards
         self._threads = threads
         self._clock = clock
         self._held: dict[Key, _Held] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._ticking: asyncio.Task[None] | None = None
         switchboard.on_frame(self._frame)
         switchboard.on_peer(self._peer)
         switchboard.on(Submit, self._submit)
@@ -131,10 +127,9 @@ class PipelineService:
                 "put the same file into its models folder."
             )
         first_layer, last_layer = ring.layers
-        key = stage_key(instance.digest, first_layer, last_layer, entry.facts.n_layers)
-        shard = ensure_shard(entry.path, key, self._shards, progress)
+        kind, shard = self._store.stage_file(entry, first_layer, last_layer, progress)
         return StageSpec(
-            kind=ring.kind,
+            kind=kind,
             first=ring.is_first,
             shard_path=str(shard),
             model_path=str(entry.path),

@@ -97,6 +97,11 @@ class StageRunner:
         self._inbox.append((step, parts, decode_rows))
         self._feed()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the child; 0 while there is none."""
+        return 0 if self._host is None else self._host.pid
+
     async def measure(self) -> dict[str, int]:
         """Memory and slots of the child; empty while there is none."""
         return {} if self._host is None else await self._host.measure()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from peerinfer.engine.host import TokenizerHost
 from peerinfer.errors import UnknownModel
-from peerinfer.models.shards import ensure_shard, vocab_key
 from peerinfer.models.store import ModelStore
 
 OPEN_MAX = 4
@@ -18,9 +17,8 @@ OPEN_MAX = 4
 class TokenizerPool:
     """`gateway.Tokenizers` from the files of this node."""
 
-    def __init__(self, store: ModelStore, shards: Path) -> None:
+    def __init__(self, store: ModelStore) -> None:
         self._store = store
-        self._shards = shards
         self._open: OrderedDict[str, TokenizerHost] = OrderedDict()
         self._turn = asyncio.Lock()
 
@@ -50,4 +48,4 @@ class TokenizerPool:
                 f"This node needs the file of {model} for its vocabulary and does not have it. Copy it into this "
                 "node's models folder, or ask a node that has it."
             )
-        return ensure_shard(entry.path, vocab_key(digest), self._shards)
+        return self._store.vocabulary_file(entry)

@@ -1,4 +1,4 @@
-"""The compiled wheel: which backend, which key, and that it is made once. A stand-in package takes llama.cpp's place."""
+"""The compiled wheel: which backend, which key, made once. A stand-in package takes the place of llama.cpp."""
 
 from __future__ import annotations
 
