@@ -13,7 +13,7 @@ from peerinfer.api.body import read_json
 from peerinfer.api.openai_reply import DONE, ChatShape, CompletionShape, Shape, counts_of, details_of
 from peerinfer.api.openai_request import Wish, read_chat, read_completion
 from peerinfer.api.replies import JsonObject, body_of, error_body, json_reply
-from peerinfer.api.sse import STALL_S, EventStream, event_of
+from peerinfer.api.sse import STALL_S, ClientLost, EventStream, event_of
 from peerinfer.errors import PeerinferError, UnknownModel
 from peerinfer.pipeline.requests import Answer, ChatService
 
@@ -66,7 +66,9 @@ class OpenAiRoutes:
                         await stream.send(_ending(wish, answer, shape, delta.finish))
             except PeerinferError as error:
                 await stream.send(event_of(body_of(error)))
-            except (ValueError, TypeError, RuntimeError, LookupError):
+            except ClientLost:
+                raise
+            except Exception:
                 _log.exception("an answer broke off")
                 sentence = "Something went wrong inside peerinfer; its log says what."
                 await stream.send(event_of(error_body(500, "internal_error", sentence)))

@@ -42,6 +42,8 @@ AGAIN_AFTER_S: Final = 10.0
 """An instance lost sooner than this after it was placed again stays failed: something is wrong with it."""
 CONFIRM_WITHIN_S: Final = 5.0
 """Workers report what they hold as soon as they follow a new leader; this is ample for those that are here."""
+RETELL_S: Final = 2.0
+"""What a follower missed, because it did not follow yet, reaches it within this time."""
 FORGOTTEN_MAX: Final = 256
 """Ids of removed instances that no former leader's list may bring back."""
 
@@ -59,6 +61,7 @@ class Leader:
         self._placed: dict[str, Placed] = {}
         self._forgotten: deque[str] = deque(maxlen=FORGOTTEN_MAX)
         self._out = Outbox()
+        self._retell_at = 0.0
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -106,7 +109,12 @@ class Leader:
             elif placed.state is _LOADING and now - placed.moved_at > STALLED_AFTER_S:
                 minutes = int(STALLED_AFTER_S // 60)
                 self._lose(placed, f"Loading made no progress for {minutes} minutes; see the logs of its nodes.", now)
-        return self._out.empty(self.instances)
+        if now < self._retell_at:
+            return self._out.empty(self.instances)
+        self._retell_at = now + RETELL_S
+        for placed in self._placed.values():
+            self._out.load(placed, silent_only=True)
+        return (*self._out.empty(self.instances), *self._out.again(self.instances))
 
     def receive(self, sender: str, message: object, now: float) -> Effects:
         """Takes `LoadRequest`, `UnloadRequest`, `StageReport`, and the `Instances` of a former leader."""

@@ -20,12 +20,16 @@ class Outbox:
         self._commands: list[SendTo] = []
         self._replies: list[SendTo] = []
 
-    def load(self, placed: Placed, only: str = "") -> None:
-        """Commands the stages that are not ready, on all nodes or one; a worker that holds one just reports again."""
+    def load(self, placed: Placed, only: str = "", silent_only: bool = False) -> None:
+        """Commands the stages that are not ready, on all nodes or one; a worker that holds one just reports again.
+
+        `silent_only` leaves out those whose worker reported: for the others the command may have been lost.
+        """
         if self.ballot is None or placed.state is not InstanceState.LOADING:
             return
         for number, stage in enumerate(placed.instance.stages):
-            if number not in placed.ready and only in ("", stage.node):
+            heard = silent_only and number in placed.progress
+            if number not in placed.ready and not heard and only in ("", stage.node):
                 command = LoadStage(self.ballot, self._next_version(), placed.instance, number)
                 self._commands.append(SendTo(stage.node, command))
 
@@ -46,6 +50,10 @@ class Outbox:
         for node, request_id in placed.waiting:
             self.reply(node, request_id, code, reason, placed.instance.id)
         placed.waiting.clear()
+
+    def again(self, instances: tuple[Instance, ...]) -> Effects:
+        """The list as it stands, for everybody: who missed it has it then, the others have it already."""
+        return () if self.ballot is None else (Broadcast(Instances(self.ballot, self._version, instances)),)
 
     def tell(self, node: str, instances: tuple[Instance, ...]) -> Effects:
         """The list as it stands, for one node."""

@@ -21,6 +21,7 @@ class Placed:
     """When loading last made progress (seconds)."""
     ready: set[int] = field(default_factory=set[int])
     progress: dict[int, float] = field(default_factory=dict[int, float])
+    """Share that is done of each stage whose worker reported at all."""
     waiting: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(node, request id) of those who wait for the end of loading."""
     confirmed: bool = True
@@ -77,7 +78,7 @@ class Placed:
         self.confirmed = True
         done = report.state == "ready"
         progress = 1.0 if done else report.progress
-        if progress > self.progress.get(report.stage, 0.0):
+        if progress > self.progress.setdefault(report.stage, 0.0):
             self.progress[report.stage] = progress
             self.moved_at = now
         if done:

@@ -41,12 +41,14 @@ class Wishes:
 
 
 def wishes_of(request: LoadRequest, model: HeldModel) -> Wishes:
-    """The wishes in a request, its zeros replaced by defaults. Raises `BadRequest` for values that cannot be."""
-    trained = model.context_length
-    context = request.context or min(CONTEXT_DEFAULT, trained or CONTEXT_DEFAULT)
+    """The wishes in a request. Zeros become defaults; no model gets more context than it was trained for.
+
+    Raises `BadRequest` for values that cannot be.
+    """
+    context = min(request.context or CONTEXT_DEFAULT, model.context_length or CONTEXT_MAX)
     slots = request.slots or SLOTS_DEFAULT
-    if not 1 <= context <= (trained or CONTEXT_MAX):
-        raise BadRequest(f"A context of {context} tokens is not possible; {model.name} takes 1 to {trained}.")
+    if not 1 <= context <= CONTEXT_MAX:
+        raise BadRequest(f"A context of {context} tokens is not possible; choose 1 to {CONTEXT_MAX}.")
     if not 1 <= slots <= SLOTS_MAX:
         raise BadRequest(f"{slots} slots are not possible; choose 1 to {SLOTS_MAX}.")
     if not 0 <= request.min_nodes <= NODES_MAX or len(request.stages) > NODES_MAX:

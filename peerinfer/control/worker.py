@@ -19,6 +19,8 @@ from peerinfer.net.frames import Epoch
 
 UNWANTED_FOR_S: Final = 15.0
 """A stage that its leader's list does not name for this long is let go: a new leader needs time to learn of it."""
+PROGRESS_STEP: Final = 0.01
+"""Progress is told by the percent: 100 messages per stage at most."""
 
 Report = Callable[[str, str, float], None]
 """(state `loading` | `ready` | `failed`, reason as a sentence or empty, progress 0 … 1)."""
@@ -90,7 +92,10 @@ class Worker:
         holding = self._holds.get((instance, epoch))
         if holding is None:
             return ()
-        holding.report = StageReport(instance, epoch, holding.report.stage, state, reason, progress)
+        last = holding.report
+        if state == last.state == "loading" and 0 <= progress - last.progress < PROGRESS_STEP:
+            return ()
+        holding.report = StageReport(instance, epoch, last.stage, state, reason, progress)
         return () if self._leader is None else (SendTo(self._leader, holding.report),)
 
     def reconcile(self, known: Instances, now: float) -> Effects:

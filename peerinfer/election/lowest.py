@@ -82,7 +82,7 @@ class LowestLeads:
         self._counter += 1
         ballot = Ballot(self._counter, self._node)
         self.leader, self.ballot, self._promise = self._node, ballot, ballot
-        return (LeaderChanged(self._node, ballot), *self._heartbeats(ballot, now))
+        return (*self._heartbeats(ballot, now), LeaderChanged(self._node, ballot))
 
     def _heartbeats(self, ballot: Ballot, now: float) -> Effects:
         self._next_heartbeat = now + HEARTBEAT_S

@@ -185,7 +185,7 @@ class Identity:
         """A number greater than `above` and than any given before on this home, on disk before it is returned."""
         path = self._folder / _INCARNATION
         stored = _read(path) or "0"
-        if not stored.isdigit():
+        if not stored.isdecimal():
             raise HomeError(f"The file {path} holds no number. Move {self._folder} away to begin as a new node.")
         number = max(int(stored), above) + 1
         write_private(path, str(number).encode())

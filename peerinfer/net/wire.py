@@ -24,17 +24,17 @@ CLOSE_TIMEOUT_S: Final = 1.0
 class Wire:
     """Binary messages over one WebSocket of either side.
 
-    aiohttp keeps the transport, and whether it asks for a pause, in the socket's writer, which it exports but does
-    not hand out; this class is the only place that reaches for it.
+    aiohttp keeps the transport, whether it asks for a pause, and the plain write of one message in the socket's
+    writer, which it does not hand out; this class is the only place that reaches for it.
     """
 
-    __slots__ = ("_protocol", "_socket", "_transport")
+    __slots__ = ("_socket", "_transport", "_writer")
 
     def __init__(self, socket: web.WebSocketResponse | ClientWebSocketResponse) -> None:
         self._socket = socket
         internals: Any = socket
-        self._protocol: Any = internals._writer.protocol
-        self._transport = cast(asyncio.Transport, internals._writer.transport)
+        self._writer: Any = internals._writer
+        self._transport = cast(asyncio.Transport, self._writer.transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     @property
@@ -51,29 +51,24 @@ class Wire:
     @property
     def paused(self) -> bool:
         """Whether the transport holds more than it should: wait for `drained` before the next write."""
-        return bool(self._protocol._paused)
+        return bool(self._writer.protocol.writing_paused)
 
     async def drained(self) -> None:
         """Waits until the transport takes more. Returns, too, when the connection has ended."""
         try:
-            await self._protocol._drain_helper()
+            await self._writer.protocol._drain_helper()
         except ConnectionError:
             return  # the next write says so
 
     def write(self, data: bytes) -> None:
         """Hands one message to the transport, which sends at once what the socket takes. Raises `LinkDown`.
 
-        aiohttp writes a whole uncompressed message before the send could first suspend, and it suspends only to wait
-        for a paused transport; that wait is `drained`, so the coroutine is left there.
+        aiohttp's own `send_bytes` may wait for a paused transport; callers here look at `paused` first.
         """
-        step = self._socket.send_bytes(data)
         try:
-            step.send(None)
-        except StopIteration:
-            return
+            self._writer._write_websocket_frame(data, WSMsgType.BINARY, 0)
         except (ConnectionError, RuntimeError):
             raise LinkDown("The connection to the peer has ended.") from None
-        step.close()
 
     async def receive(self) -> bytes | None:
         """The next message; None at the end of the connection. Raises `BadFrame` for what is not a binary message."""

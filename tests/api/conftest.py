@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -42,3 +43,11 @@ async def api() -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(f"http://{server.address}") as session:
         yield Api(server, chat, node, session)
     await server.stop()
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port that is taken but on which nobody listens: a connection to it is refused."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

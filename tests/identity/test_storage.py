@@ -55,7 +55,7 @@ def test_nobody_else_may_read(tmp_path: Path):
 @unix_only
 def test_a_home_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(HomeNotOurs, match="another user.*--home"):
+    with pytest.raises(HomeNotOurs, match=r"another user.*--home"):
         Identity.open(tmp_path)
     assert not (tmp_path / "identity" / "current").exists()
 
