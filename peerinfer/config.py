@@ -63,6 +63,8 @@ class NodeConfig:
     """Whether the daemon stays in the foreground and logs, without a terminal interface."""
     model: str = ""
     """Model to load when the node is up; empty loads none."""
+    threads: int = 0
+    """Threads that each stage computes with; 0 takes one for each physical core."""
     api_hosts: tuple[str, ...] = ()
     """Further `Host` headers (`name:port`) that the API answers to, for a reverse proxy or a bind to all addresses."""
 

@@ -93,10 +93,12 @@ def cached(recipe: Recipe) -> Path | None:
 def compile_wheel(recipe: Recipe, python: Path) -> Path:
     """Compiles `recipe` with the pip of `python` into the cache, in one step as others see it.
 
-    Raises SetupFailed when it cannot be compiled.
+    The caller holds the set-up lock. Raises SetupFailed when it cannot be compiled.
     """
     home = cache_folder() / "wheels" / recipe.key
     home.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in home.parent.glob("compiling-*"):  # of a set-up that was killed: one runs at a time
+        shutil.rmtree(left_over, ignore_errors=True)
     log = cache_folder() / "logs" / f"{PACKAGE}-{recipe.key}.log"
     log.unlink(missing_ok=True)
     env = os.environ | recipe.backend.env | {"CMAKE_ARGS": recipe.cmake_args}

@@ -34,6 +34,10 @@ CAUSES = (
         "CMake is missing or too old. Install it: `apt install cmake`, `brew install cmake` or `winget install cmake`.",
     ),
     (
+        r"ensurepip is not available|No module named '?ensurepip",
+        "On Debian and Ubuntu, Python's venv is a package of its own. Install it: `apt install python3-venv`.",
+    ),
+    (
         r"Killed signal|out of memory|Cannot allocate memory",
         "The machine ran out of memory. Close other programs first.",
     ),

@@ -94,19 +94,19 @@ def make_environment(uv: str | None) -> bool:
     shutil.rmtree(VENV, ignore_errors=True)
     log = llama_wheel.cache_folder() / "logs" / "environment.log"
     title = f"Making .venv with Python {sys.version.split()[0]}"
-    try:
+    ways = [[sys.executable, "-m", "venv", str(VENV)]]
+    if uv:
+        ways.insert(0, [uv, "venv", "--seed", "--python", sys.executable, str(VENV)])
+    for way in ways:
+        log.unlink(missing_ok=True)
         try:
-            uv_venv = [uv or "", "venv", "--seed", "--python", sys.executable, str(VENV)]
-            run_logged(title, uv_venv if uv else [sys.executable, "-m", "venv", str(VENV)], log)
+            run_logged(title, way, log)
         except SetupFailed:
-            if not uv:
-                raise
             shutil.rmtree(VENV, ignore_errors=True)
-            run_logged(title, [sys.executable, "-m", "venv", str(VENV)], log)
-    except SetupFailed as error:
-        shutil.rmtree(VENV, ignore_errors=True)
-        advice = "On Debian and Ubuntu, Python's venv is a package of its own: `apt install python3-venv`."
-        raise SetupFailed(f"{error} {advice}") from error
+            if way is ways[-1]:
+                raise
+        else:
+            break
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -60,7 +60,7 @@ class ApiClient:
         """One short admin action: `unload`, `invite`, `remove`, `leave`, `models` or `down`."""
         return await self._call("POST", ADMIN_PREFIX + action, body or {})
 
-    async def follow(self, action: str, body: JsonObject) -> AsyncIterator[JsonObject]:
+    async def follow(self, action: str, body: JsonObject) -> AsyncGenerator[JsonObject]:
         """A long admin action: `{"progress": {...}}` as it comes, then `{"result": {...}}`."""
         async with self._request("POST", ADMIN_PREFIX + action, body) as response:
             async for line in response.content:
@@ -72,7 +72,7 @@ class ApiClient:
                     return
         raise DaemonAbsent("The daemon broke off: look into its log.")
 
-    async def chat(self, body: JsonObject) -> AsyncIterator[JsonObject]:
+    async def chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
         """The chunks of a streamed answer, as OpenAI shapes them."""
         async with self._request("POST", "/v1/chat/completions", {**body, "stream": True}) as response:
             async for line in response.content:

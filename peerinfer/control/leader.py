@@ -104,7 +104,7 @@ class Leader:
         """Ends what has drained, what stalled while loading, and what a former leader's list had wrong."""
         for placed in list(self._placed.values()):
             drained = placed.state is _DRAINING and now >= placed.drop_at
-            if drained or (placed.denied and not self._may_be_confirmed(placed, set(placed.nodes), now)):
+            if drained or (placed.is_doubtful and not self._may_be_confirmed(placed, set(placed.nodes), now)):
                 self._remove(placed)
             elif placed.state is _LOADING and now - placed.moved_at > STALLED_AFTER_S:
                 minutes = int(STALLED_AFTER_S // 60)
@@ -258,7 +258,7 @@ class Leader:
         self._out.drop(placed.instance)
         placed.become(_FAILED, reason)
         self._out.changed = True
-        if was is _DRAINING or (placed.denied and not placed.confirmed):
+        if was is _DRAINING or placed.is_doubtful:
             self._remove(placed)
         elif (was is _READY or lost) and (placed.again_at is None or now - placed.again_at >= AGAIN_AFTER_S):
             code = self._again(placed, lost, now)

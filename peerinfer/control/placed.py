@@ -53,6 +53,11 @@ class Placed:
         return self.state in (InstanceState.LOADING, InstanceState.READY)
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether somebody denied that it stands, and nobody confirmed it."""
+        return bool(self.denied) and not self.confirmed
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         """Nodes of its stages."""
         return tuple(stage.node for stage in self.instance.stages)

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from peerinfer import __version__
 from peerinfer.clock import Clock
-from peerinfer.control.catalogue import Models, find_in_mesh
+from peerinfer.control.catalogue import find_in_mesh
 from peerinfer.control.effects import (
     Answered,
     Broadcast,
@@ -26,24 +25,19 @@ from peerinfer.control.effects import (
 )
 from peerinfer.control.members import Members, members_now
 from peerinfer.control.messages import LoadRequest, UnloadRequest
-from peerinfer.control.plane import MESSAGES, ControlPlane
+from peerinfer.control.plane import MESSAGES, ControlPlane, Election
 from peerinfer.control.state import Instance, InstanceState
 from peerinfer.control.status import Measured, View, loading_share, status
 from peerinfer.control.worker import StageKeeper
 from peerinfer.election.effects import LeaderChanged, SendTo
-from peerinfer.election.lowest import LowestLeads
-from peerinfer.errors import BadRequest, LinkError, PeerinferError, UnknownModel, error_of
-from peerinfer.gossip.envelope import Verify
-from peerinfer.gossip.service import Counter, GossipService, Signer, Wires
-from peerinfer.gossip.snapshot import Device, HeldModel, Snapshot
-from peerinfer.telemetry.facts import Hardware
+from peerinfer.errors import BadRequest, LinkError, PeerinferError, UnknownModel, error_from_code
+from peerinfer.gossip.service import GossipService, Wires
+from peerinfer.gossip.snapshot import HeldModel, Snapshot
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.25
 """How often time passes for the machines: half of the shortest of their periods."""
-MODELS_EVERY_S: Final = 10.0
-"""How often the model folders are looked at: a file that was just copied is known this much later."""
 PROGRESS_S: Final = 0.5
 """How often a load tells its progress."""
 
@@ -54,16 +48,16 @@ Stages = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the node hands in: this machine and the mesh as other rooms know them."""
+    """What the node hands in: the mesh and this machine as other rooms know them."""
 
-    name: str
-    engines: tuple[str, ...]
-    """Engines that work here, the preferred one first."""
+    mesh_id: Callable[[], str]
     roster: Callable[[], Mapping[str, str]]
     """Members' names by node id, this node included."""
-    models: Models
-    hardware: Callable[[float], Hardware]
-    """This machine at a time (seconds, monotonic)."""
+    portrait: Callable[[], Snapshot]
+    """This node as it is now."""
+    find: Callable[[str], Awaitable[HeldModel | None]]
+    """This node's own model file of a name, and in its portrait from then on; None if it has none. Raises
+    `BadRequest` for a name that may mean several, `ModelError` for a file that cannot be used."""
     clock: Clock
     nearby: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     """Unpaired meshes in the neighbourhood, as `status` shows them."""
@@ -72,44 +66,43 @@ class Surroundings:
 
 
 class ControlService:
-    """One node's share in running the mesh. `run` drives it; everything else is called from the event loop."""
+    """One node's share in running the mesh. `run` drives it; everything else is called from the event loop.
+
+    `gossip` is run by the node; control reads its table and has it announce what changes here.
+    """
 
     def __init__(
         self,
-        identity: Signer,
-        verify: Verify,
-        incarnation: Counter,
+        node: str,
+        election: Election,
+        gossip: GossipService,
         *,
         wires: Wires,
         keeper: StageKeeper,
         around: Surroundings,
     ) -> None:
-        self._identity = identity
+        self._node = node
+        self._gossip = gossip
         self._wires = wires
         self._keeper = keeper
         self._around = around
         self._since = around.clock()
         self._heard_at: dict[str, float] = {}
-        self._models: tuple[HeldModel, ...] = ()
         self._answers: dict[str, asyncio.Future[Answered]] = {}
         self._loads: dict[str, asyncio.Task[Instance]] = {}
         self._listeners: list[Listener] = []
-        self._plane = ControlPlane(identity.node_id, LowestLeads(identity.node_id, incarnation.value))
-        self.gossip = GossipService(identity, verify, incarnation, wires, self._compose)
-        self.gossip.on_snapshot(lambda _node, _snapshot: self._look())
+        self._plane = ControlPlane(node, election)
+        gossip.on_snapshot(lambda _node, _snapshot: self._look())
         for kind in MESSAGES:
             wires.on(kind, self._received)
         wires.on_peer(self._peer_changed)
 
     async def run(self) -> None:
-        """Runs until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.gossip.run())
-            tasks.create_task(self._watch_models())
-            while True:
-                self._look()
-                self._carry_out(self._plane.tick(self._around.clock()))
-                await asyncio.sleep(TICK_S)
+        """Lets time pass for the machines until cancelled."""
+        while True:
+            self._look()
+            self._carry_out(self._plane.tick(self._around.clock()))
+            await asyncio.sleep(TICK_S)
 
     # Questions
 
@@ -135,9 +128,9 @@ class ControlService:
         election = self._plane.election
         return status(
             View(
-                node=self._identity.node_id,
-                own=self._compose(),
-                mesh=self._identity.mesh_id,
+                node=self._node,
+                own=self._around.portrait(),
+                mesh=self._around.mesh_id(),
                 leader=election.leader,
                 ballot=election.ballot,
                 members=self._plane.members,
@@ -153,6 +146,7 @@ class ControlService:
     async def load(
         self,
         model: str,
+        *,
         context: int = 0,
         slots: int = 0,
         policy: str = "latency",
@@ -207,12 +201,12 @@ class ControlService:
             task.exception()  # every waiter may have gone; then nobody else asks for it
 
     async def _find(self, model: str) -> HeldModel:
-        own = await asyncio.to_thread(self._around.models.find, model)
+        own = await self._around.find(model)
         if own is None:
             return find_in_mesh(model, self._plane.members)
-        if own not in self._models:
-            await self._look_at_models()
-            self.gossip.push()  # so that the leader knows of the file before it is asked for it
+        told = self._snapshot_of(self._node)
+        if told is None or own not in told.models:
+            self._gossip.push()  # so that the leader knows of the file before it is asked for it
         return own
 
     async def _ask(self, request: LoadRequest | UnloadRequest) -> Answered:
@@ -224,7 +218,7 @@ class ControlService:
         finally:
             del self._answers[request.request_id]
         if answer.code:
-            raise error_of(answer.code, answer.reason)
+            raise error_from_code(answer.code, answer.reason)
         return answer
 
     def _instance(self, answer: Answered) -> Instance:
@@ -245,9 +239,9 @@ class ControlService:
         for node, facts in self._wires.peers().items():
             self._heard_at[node] = facts.last_heard
         roster = self._around.roster()
-        self.gossip.table.keep_only({self._identity.node_id, *roster})
+        self._gossip.table.keep_only({self._node, *roster})
         members = members_now(
-            self._identity.node_id,
+            self._node,
             roster,
             heard_at=self._heard_at,
             snapshot_of=self._snapshot_of,
@@ -257,7 +251,7 @@ class ControlService:
         self._carry_out(self._plane.see(members, now))
 
     def _snapshot_of(self, node: str) -> Snapshot | None:
-        entry = self.gossip.table.entry(node)
+        entry = self._gossip.table.entry(node)
         return entry.snapshot if entry else None
 
     def _received(self, sender: str, message: object) -> None:
@@ -269,36 +263,8 @@ class ControlService:
             self._carry_out(self._plane.peer_up(node, self._around.clock()))
 
     def _reported(self, instance: Instance, state: str, reason: str, progress: float) -> None:
-        self.gossip.announce()
+        self._gossip.announce()
         self._carry_out(self._plane.reported(instance, state, reason, progress))
-
-    async def _watch_models(self) -> None:
-        while True:
-            await self._look_at_models()  # the first time it may hash files for minutes: nothing else waits for it
-            await asyncio.sleep(MODELS_EVERY_S)
-
-    async def _look_at_models(self) -> None:
-        models = tuple(await asyncio.to_thread(self._around.models.listing))
-        if models != self._models:
-            self._models = models
-            self.gossip.announce()
-
-    def _compose(self) -> Snapshot:
-        hardware = self._around.hardware(self._around.clock())
-        return Snapshot(
-            name=self._around.name,
-            version=__version__,
-            memory_bytes=hardware.memory_bytes,
-            memory_free_bytes=hardware.memory_free_bytes,
-            devices=tuple(
-                Device(one.kind, one.name, one.memory_bytes, one.memory_free_bytes, one.cores)
-                for one in hardware.devices
-            ),
-            on_battery=hardware.on_battery,
-            engines=self._around.engines,
-            models=self._models,
-            stages=self._keeper.held(),
-        )
 
     # What goes out
 
@@ -319,10 +285,10 @@ class ControlService:
                     self._keeper.start(assignment, report)
                 except PeerinferError as error:
                     report("failed", str(error), 0.0)
-                self.gossip.announce()
+                self._gossip.announce()
             case StopStage(instance, epoch):
                 self._keeper.drop(instance, epoch)
-                self.gossip.announce()
+                self._gossip.announce()
             case Answered(request_id):
                 future = self._answers.get(request_id)
                 if future is not None and not future.done():

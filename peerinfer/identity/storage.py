@@ -17,7 +17,7 @@ from peerinfer.identity.authority import Authority, CertificateRequest, to_der
 from peerinfer.identity.files import private_folder, write_private
 from peerinfer.identity.keys import NodeId, SigningKey, node_id_of
 from peerinfer.identity.membership import Membership, TlsFiles, forget_keys, tls_files
-from peerinfer.identity.roster import MEMBERS_MAX, STATEMENTS_MAX, Roster, clean_name
+from peerinfer.identity.roster import MEMBERS_MAX, STATEMENTS_MAX, Admit, Roster, clean_name
 
 _CURRENT = "current"
 _NAME = "name"
@@ -90,6 +90,12 @@ class Identity:
     def roster(self) -> Roster:
         """Who is a member, as far as this node knows."""
         return self._membership.roster
+
+    @property
+    def inviter(self) -> NodeId:
+        """Who let this node into the mesh; itself for the founder."""
+        own = (each for each in self.roster.statements if isinstance(each.claim, Admit))
+        return next((each.issuer for each in own if each.claim.subject == self.node_id), self.node_id)
 
     @property
     def is_alone(self) -> bool:

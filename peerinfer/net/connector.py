@@ -162,8 +162,9 @@ class Connector:
             if dialled:
                 await self._claim(peer, wire)
             hello = await shake_hands(wire, self._own, peer, consent)
-            address = dialled or join_address(wire.remote_host, hello.port)
+            port = split_address(dialled)[1] if dialled else hello.port
             hello = replace(hello, name=clean_name(hello.name))
+            address = join_address(wire.remote_host, port)
             link = Link(wire, hello, address, dialled is not None, self._switchboard, clock_us=self._clock_us)
             self._switchboard.attach(link)
         finally:

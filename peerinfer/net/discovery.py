@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ RECORD_VERSION: Final = "1"
 HINT_BYTES: Final = 8
 POLL_S: Final = 5.0
 """Between looks at the interfaces: nothing tells of a change, and a look costs about a millisecond."""
+RECORD_TTL_S: Final = 120
+"""A node that dies without a goodbye is forgotten after this."""
 RESOLVE_TIMEOUT_MS: Final = 3000
 SEEN_MAX: Final = 256
 """Services remembered, and addresses that discovery may offer for dialling."""
@@ -79,11 +81,14 @@ class Discovery:
         self._found = found
         self._include_virtual = include_virtual
         self._interfaces = interfaces
-        self._token = secrets.token_hex(8)
+        self._token = ""
+        """This node's random name, a new one for each binding: caches may hold the goodbye of the former."""
         self._pairing_port: int | None = None
         self._addresses: tuple[str, ...] = ()
         self._shown: dict[str, str] = {}
-        self._zeroconf: AsyncZeroconf | None = None
+        self._zeroconf: Any = None  # an AsyncZeroconf, whose methods are only partly typed
+        self._browser: AsyncServiceBrowser | None = None
+        self._announcing: asyncio.Future[None] | None = None
         self._seen: dict[str, Seen] = {}
         self._resolving: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -148,7 +153,8 @@ class Discovery:
                 await self._open(addresses)
             elif self._record() != self._shown:
                 self._shown = self._record()
-                await self._zeroconf.async_update_service(self._info())
+                self._stop_announcing()
+                self._announcing = await self._zeroconf.async_update_service(self._info())
         except Exception as error:  # zeroconf and the system fail in many ways; the node works without mDNS
             await self._shut()
             if not self._warned:
@@ -160,21 +166,39 @@ class Discovery:
                 )
         else:
             self._warned = False
+        self._offer(self._seen.values())
+
+    def _offer(self, entries: Iterable[Seen]) -> None:
+        """Tells of the nodes that show a hint of ours; again and again, since our hints change and so do the nodes'."""
+        ours = set(self._hints())
+        for address in [address for seen in entries if seen.hint in ours for address in seen.addresses]:
+            self._found(address)
 
     async def _open(self, addresses: tuple[str, ...]) -> None:
         self._zeroconf = AsyncZeroconf(interfaces=list(addresses), ip_version=IPVersion.V4Only)
-        AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
+        self._token = secrets.token_hex(8)
+        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
         self._shown = self._record()
         # The name is random, so nobody can have it already: the probing that would take 0.7 s is left out.
-        await self._zeroconf.async_register_service(self._info(), cooperating_responders=True)
+        self._announcing = await self._zeroconf.async_register_service(self._info(), cooperating_responders=True)
+
+    def _stop_announcing(self) -> None:
+        """An announcement is repeated for half a second: it must not follow a newer one, or the goodbye."""
+        if self._announcing:
+            self._announcing.cancel()
+            self._announcing = None
 
     async def _shut(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None
+        browser, self._browser = self._browser, None
+        self._stop_announcing()
         for task in self._resolving:
             task.cancel()
         self._seen.clear()
         if zeroconf:
             try:
+                if browser:
+                    await browser.async_cancel()
                 await zeroconf.async_close()
             except Exception as error:  # a network that is gone takes no goodbye
                 log.debug("mDNS did not close cleanly (%s).", error)
@@ -190,6 +214,8 @@ class Discovery:
             parsed_addresses=list(self._addresses),
             properties=self._shown,
             server=f"{self._token}.local.",
+            host_ttl=RECORD_TTL_S,
+            other_ttl=RECORD_TTL_S,
         )
 
     def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
@@ -210,9 +236,7 @@ class Discovery:
         if seen is None or (name not in self._seen and len(self._seen) >= SEEN_MAX):
             return
         self._seen[name] = seen
-        if seen.hint in self._hints():
-            for address in seen.addresses:
-                self._found(address)
+        self._offer([seen])
 
 
 def read_record(hosts: Sequence[str], port: int | None, properties: dict[bytes, Any]) -> Seen | None:
@@ -223,7 +247,8 @@ def read_record(hosts: Sequence[str], port: int | None, properties: dict[bytes, 
         pairing_port = int(texts[b"p"]) if texts[b"p"] else None
     except ValueError:
         return None
-    valid_ports = port and 0 < port <= 65_535 and (pairing_port is None or 0 < pairing_port <= 65_535)
-    if texts[b"v"] != RECORD_VERSION or len(hint) != HINT_BYTES or not hosts or not valid_ports:
+    if texts[b"v"] != RECORD_VERSION or len(hint) != HINT_BYTES or not hosts:
+        return None
+    if not port or not 0 < port <= 65_535 or (pairing_port is not None and not 0 < pairing_port <= 65_535):
         return None
     return Seen(tuple(join_address(host, port) for host in hosts[:ADDRESSES_MAX]), hint, pairing_port)

@@ -25,6 +25,8 @@ from peerinfer.pipeline.stops import STOP_LENGTH_MAX, STOPS_MAX
 
 ANSWERS_MAX = 256
 """Answers under way at one gateway."""
+INSTANCES_MAX = 64
+"""Instances whose last speed is kept."""
 MESSAGES_MAX = 4096
 """Turns of one conversation."""
 
@@ -54,6 +56,7 @@ class Gateway:
         self._tokenizers = tokenizers
         self._clock = clock
         self._answers: dict[str, tuple[LiveAnswer, Instance]] = {}
+        self._speeds: dict[str, tuple[float, float]] = {}
         self._retries: dict[str, ChatRequest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         switchboard.on(Token, self._token)
@@ -91,10 +94,22 @@ class Gateway:
         answer = LiveAnswer(
             secrets.token_hex(16), instance.model, prompt, table=tokenizer.table, stops=request.stop, clock=self._clock
         )
-        answer.done = lambda: self._forget(answer.request_id)
+        answer.done = lambda: self._done(answer, instance.id)
         self._retries[answer.request_id] = request
         self._submit(answer, instance, request, tokenizer.end_tokens)
         return answer
+
+    def measured(self, instance_id: str) -> tuple[float, float] | None:
+        """Tokens per second and milliseconds to the first token of the last answer of an instance; None before it."""
+        return self._speeds.get(instance_id)
+
+    def _done(self, answer: LiveAnswer, instance_id: str) -> None:
+        self._forget(answer.request_id)
+        if answer.tokens_per_s > 0:
+            self._speeds.pop(instance_id, None)
+            while len(self._speeds) >= INSTANCES_MAX:
+                del self._speeds[next(iter(self._speeds))]
+            self._speeds[instance_id] = (answer.tokens_per_s, answer.ttft_ms)
 
     def _submit(self, answer: LiveAnswer, instance: Instance, request: ChatRequest, end_tokens: Sequence[int]) -> None:
         first = instance.stages[0].node

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from peerinfer.clock import Clock, monotonic_us
 from peerinfer.control.worker import StageAssignment
@@ -112,6 +112,13 @@ class PipelineService:
         """The stage of an instance on this node, for measurements."""
         held = self._held.get((instance_id, epoch))
         return None if held is None else held.runner
+
+    def times(self) -> list[dict[str, object]]:
+        """Where each stage's time goes on this node, in milliseconds per step, for the bench."""
+        return [
+            {"instance": instance_id, "stage": held.ring.stage, "state": held.runner.state, **asdict(held.runner.times)}
+            for (instance_id, _), held in self._held.items()
+        ]
 
     def active_slots(self) -> dict[str, int]:
         """Taken slots by instance, where this node runs the first stage."""

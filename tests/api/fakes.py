@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
@@ -15,13 +15,22 @@ MODEL = "tiny-model"
 PROMPT_TOKENS = (1, 2, 3)
 
 
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Lets the loop run until `holds` does; the test fails after 10 seconds."""
+    async with asyncio.timeout(10):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+
+
 class FakeAnswer:
     """Says `pieces`, one token each; then breaks off with `error`, or finishes. Holds its slot until cancelled."""
 
     def __init__(self, script: Script, number: int) -> None:
         self.request_id = f"r{number}"
-        self.model = MODEL
-        self.prompt_token_ids = PROMPT_TOKENS
+        self.model: str = MODEL
+        self.prompt_token_ids: tuple[int, ...] = PROMPT_TOKENS
         self.ttft_ms = 12.5
         self.tokens_per_s = 80.0
         self.token_ids: tuple[int, ...] = ()

@@ -24,7 +24,7 @@ from peerinfer.errors import (
     WrongDigits,
 )
 from tests.api.conftest import TOKEN, Api
-from tests.api.fakes import MODEL, Script
+from tests.api.fakes import MODEL, Script, eventually
 
 
 @pytest.fixture
@@ -80,8 +80,7 @@ async def test_a_load_goes_on_without_its_client(api: Api, client: ApiClient) ->
         break
     await asyncio.sleep(0.05)  # the server hears that the connection is gone
     api.node.release.set()
-    while "slow" not in api.node.loaded:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: "slow" in api.node.loaded)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +125,7 @@ async def test_the_window_closes_with_the_client_that_waits(api: Api, client: Ap
     async for _ in client.follow("invite", {"wait": True}):
         assert api.node.window_open
         break
-    while api.node.window_open:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: not api.node.window_open)
 
 
 async def test_pairing_errors_keep_their_class(api: Api, client: ApiClient) -> None:

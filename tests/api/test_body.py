@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -46,10 +47,8 @@ def test_sound_objects_pass_unchanged(value: dict[str, object]) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_an_object_or_a_sentence(raw: bytes) -> None:
-    try:
-        parse_object(raw)
-    except BadRequest as error:
-        assert str(error)
+    with contextlib.suppress(BadRequest):
+        assert isinstance(parse_object(raw), dict)
 
 
 @pytest.mark.parametrize("length", [BODY_MAX_BYTES + 1, None])

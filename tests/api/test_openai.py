@@ -7,16 +7,17 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 
 from peerinfer.errors import ContextExceeded, NoPlacement, PeerinferError, QueueFull, StageLost
 from tests.api.conftest import TOKEN, Api
-from tests.api.fakes import MODEL, PROMPT_TOKENS, Script
+from tests.api.fakes import MODEL, PROMPT_TOKENS, Script, eventually
 
 TEXT = "Hello \u00e4\u2028\U0001f600"
-ASK = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture
@@ -162,8 +163,7 @@ async def test_closing_the_stream_cancels_the_answer(api: Api) -> None:
     api.chat.script = Script(pieces=(), hang=True)
     for stream in (True, False):
         asking = asyncio.ensure_future(_ask_for_ever(api, stream))
-        while len(api.chat.answers) < (1 if stream else 2):
-            await asyncio.sleep(0.01)
+        await eventually(lambda count=1 if stream else 2: len(api.chat.answers) == count)
         asking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asking
@@ -185,8 +185,7 @@ async def test_a_client_that_stops_reading_loses_its_slot(api: Api) -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(deaf, (api.server.bound.host, api.server.bound.port))
         await loop.sock_sendall(deaf, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        while not api.chat.answers:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: bool(api.chat.answers))
         answer = api.chat.answers[0]
         await asyncio.wait_for(answer.cancelled.wait(), 30)
         assert len(answer.token_ids) < 2_000  # what the buffers hold, not the whole answer

@@ -31,7 +31,7 @@ async def test_an_address_that_is_not_ours(unused_port: int) -> None:
 
 
 async def test_a_bind_to_all_addresses_needs_the_token_and_tells_a_local_address() -> None:
-    server = _server(Listen("0.0.0.0", 0))
+    server = _server(Listen("0.0.0.0", 0))  # noqa: S104  (the case that is tested)
     await server.start()
     try:
         assert server.address == f"127.0.0.1:{server.bound.port}"

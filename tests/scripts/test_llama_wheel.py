@@ -75,6 +75,12 @@ def test_a_failed_build_names_cause_and_log_and_leaves_nothing_in_the_cache(cach
     assert list((cache / "wheels").iterdir()) == []
 
 
+def test_what_a_killed_set_up_left_is_swept(cache: Path) -> None:
+    (cache / "wheels" / "compiling-abc" / "wheel").mkdir(parents=True)
+    llama_wheel.compile_wheel(recipe(), Path(sys.executable))
+    assert [path.name for path in (cache / "wheels").iterdir()] == [recipe().key]
+
+
 def test_the_callers_own_arguments_come_last_and_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CMAKE_ARGS", raising=False)
     before = recipe().key

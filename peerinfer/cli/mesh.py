@@ -1,0 +1,180 @@
+"""`invite`, `join`, `remove` and `leave`: which machines belong together."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from peerinfer import clock
+from peerinfer.api.client import ApiClient
+from peerinfer.api.replies import JsonObject
+from peerinfer.cli.models import follow
+from peerinfer.cli.show import SHORT_ID, ProgressLine, note, result, result_json
+from peerinfer.cli.verbs import Verbs, add_json, add_verb, with_daemon
+from peerinfer.errors import PairingError
+from peerinfer.identity.invitation import read_code
+from peerinfer.net.address import join_address, split_address
+from peerinfer.net.pairing import qr_text
+
+_TRUST = (
+    "Every machine that runs layers of a request can read that request and its answer. "
+    "Join only machines whose owners you trust."
+)
+
+
+def add(verbs: Verbs) -> None:
+    """Declares the verbs of this file."""
+    invite = add_verb(
+        verbs,
+        "invite",
+        "let another machine join this mesh",
+        run_invite,
+        "  peerinfer invite            six digits and a QR code; waits until somebody has joined\n"
+        "  peerinfer invite --json     the code as JSON at once; the window stays open for two minutes",
+    )
+    add_json(invite)
+    join = add_verb(
+        verbs,
+        "join",
+        "join the mesh of another machine, which shows an invitation",
+        run_join,
+        "  peerinfer join 482-913\n"
+        "  peerinfer join 482-913 --host 192.168.1.20:41875 --yes\n"
+        "  peerinfer join 'peerinfer://join?at=192.168.1.20:41875&mesh=...'",
+    )
+    join.add_argument("code", metavar="CODE", help="the six digits, or the link, that `peerinfer invite` shows")
+    join.add_argument("--host", default="", metavar="HOST:PORT", help="where the invitation is open (default: by mDNS)")
+    join.add_argument("--yes", action="store_true", help="do not ask whether the other machines are trusted")
+    add_json(join)
+    remove = add_verb(verbs, "remove", "remove a machine from the mesh for good", run_remove)
+    remove.add_argument("node", metavar="NODE", help="its name or id, as in `peerinfer status`")
+    add_json(remove)
+    add_json(add_verb(verbs, "leave", "leave the mesh, and be a mesh of one again", run_leave))
+
+
+def run_invite(args: argparse.Namespace) -> int:
+    """Opens the window; without `--json`, waits until somebody joined or it closed."""
+
+    async def act(client: ApiClient) -> int:
+        if args.json:
+            result_json(await client.act("invite", {"wait": False}))
+            return 0
+        with ProgressLine() as line, contextlib.ExitStack() as at_end:
+            async for message in client.follow("invite", {"wait": True}):
+                if "progress" in message:
+                    result(_invitation_text(message["progress"]))
+                    counting = asyncio.create_task(_count_down(line, message["progress"]["expires_s"]))
+                    at_end.callback(counting.cancel)
+                else:
+                    line.end()
+                    joined = message["result"]
+                    result(f"{joined['name'] or 'A machine'} ({joined['node'][:SHORT_ID]}) has joined the mesh.")
+        return 0
+
+    return with_daemon(args, act)
+
+
+def run_join(args: argparse.Namespace) -> int:
+    """Joins, after asking whether the other machines are trusted."""
+    by_secret = read_code(args.code).by_secret
+    if args.host:
+        try:
+            split_address(args.host)
+        except ValueError as error:
+            raise PairingError(str(error)) from None
+    if not args.yes:
+        _ask_for_trust()
+
+    async def act(client: ApiClient) -> int:
+        host = args.host or ("" if by_secret else _inviting((await client.state())["nearby"]))
+        with ProgressLine() as line:
+            joined = await follow(client, "join", {"code": args.code, "host": host}, line)
+        if args.json:
+            result_json(joined)
+        else:
+            result(f"This machine is now in mesh {joined['mesh'][:SHORT_ID]}, one of {joined['members']}.")
+        return 0
+
+    return with_daemon(args, act)
+
+
+def run_remove(args: argparse.Namespace) -> int:
+    """Removes a member."""
+
+    async def act(client: ApiClient) -> int:
+        removed = await client.act("remove", {"node": args.node})
+        said = f"{removed['name'] or removed['node'][:SHORT_ID]} is no longer a member; no machine here talks to it."
+        _tell(args, removed, said)
+        return 0
+
+    return with_daemon(args, act)
+
+
+def run_leave(args: argparse.Namespace) -> int:
+    """Leaves the mesh."""
+
+    async def act(client: ApiClient) -> int:
+        left = await client.act("leave")
+        _tell(args, left, f"This machine has left; it is a mesh of its own now, {left['mesh'][:SHORT_ID]}.")
+        return 0
+
+    return with_daemon(args, act)
+
+
+def _tell(args: argparse.Namespace, body: JsonObject, sentence: str) -> None:
+    if args.json:
+        result_json(body)
+    else:
+        result(sentence)
+
+
+def _invitation_text(window: Mapping[str, Any]) -> str:
+    """The digits set wide, the link, and for a terminal the QR code."""
+    digits = "  ".join(window["code"])
+    lines = [f"\n    {digits}\n", "On the other machine, type:", f"    peerinfer join {window['code']}"]
+    lines += ["or, where mDNS does not reach:", f"    peerinfer join '{window['uri']}'\n"]
+    if sys.stdout.isatty():
+        lines.append(qr_text(window["uri"]))
+    return "\n".join(lines)
+
+
+async def _count_down(line: ProgressLine, seconds: float) -> None:
+    """Shows the time left: each second on a terminal, once elsewhere."""
+    end = clock.monotonic() + seconds
+    if not sys.stderr.isatty():
+        note(f"The invitation is open for {seconds:.0f} seconds.")
+        return
+    while (left := end - clock.monotonic()) > 0:
+        line.show(f"Open for {left:3.0f} seconds; Ctrl-C closes it.")
+        await asyncio.sleep(1)
+
+
+def _ask_for_trust() -> None:
+    """Raises `PairingError` unless a person says yes."""
+    if not sys.stdin.isatty():
+        raise PairingError(f"{_TRUST} Nobody is here to be asked: say so with --yes.")
+    print(f"{_TRUST}\nJoin? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise PairingError("Nothing was joined.")
+
+
+def _inviting(nearby: list[JsonObject]) -> str:
+    """The one open invitation in the neighbourhood. Raises `PairingError` if there is none, or more than one."""
+    found = sorted({_pairing_address(entry) for entry in nearby if entry["pairing"]})
+    if not found:
+        raise PairingError(
+            "No open invitation was found nearby by mDNS: run `peerinfer invite` on the other machine and join within "
+            "two minutes, or give the link that it shows, or its address with --host HOST:PORT."
+        )
+    if len(found) > 1:
+        raise PairingError(f"Several invitations are open nearby: choose one with --host: {', '.join(found)}.")
+    return found[0]
+
+
+def _pairing_address(entry: Mapping[str, Any]) -> str:
+    host, port = split_address(entry["address"])
+    return join_address(host, entry.get("pairing_port") or port)

@@ -1,0 +1,175 @@
+"""What a person can have the node do: `api.actions.NodeActions` over the node's rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
+from peerinfer.api.replies import JsonObject
+from peerinfer.clock import monotonic
+from peerinfer.control.state import InstanceState
+from peerinfer.errors import BadRequest, InviteExpired, PairingBusy, PairingError, WrongDigits
+from peerinfer.identity.pairing import Ending
+from peerinfer.models.store import ModelEntry
+from peerinfer.net.address import split_address
+from peerinfer.net.joining import join
+from peerinfer.net.pairing import PairingHost
+
+if TYPE_CHECKING:
+    from peerinfer.node.node import Node
+
+FAREWELL_S = 0.3
+"""For a farewell to reach the peers before the links go down."""
+
+
+class Actions:
+    """See `NodeActions` for each method's contract."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._invitation: PairingHost | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def status(self) -> JsonObject:
+        """`GET /peerinfer/state`."""
+        session = self._node.session
+        return {**session.control.status(), "local": {"api": self._node.api_address, "stages": session.times()}}
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """Model files here, and what peers have loaded."""
+        ready = {one.digest for one in self._node.session.control.instances() if one.state is InstanceState.READY}
+        listing = await asyncio.to_thread(self._node.store.listing)
+        known = {entry.digest for entry in listing.models}
+        others = {one.digest: one for one in self._node.session.control.instances() if one.digest in ready - known}
+        return [
+            *(_info(entry, entry.digest in ready) for entry in listing.models),
+            *(ModelInfo(broken.name, "", "", 0, 0, False, broken.reason) for broken in listing.broken),
+            *(ModelInfo(one.model, one.digest, "", one.stages[-1].last_layer, 0, True) for one in others.values()),
+        ]
+
+    async def load(self, wish: LoadWish, progress: ProgressHandler) -> JsonObject:
+        """Loads a model and waits until it is ready."""
+        control = self._node.session.control
+        instance = await control.load(
+            wish.model,
+            context=wish.context,
+            slots=wish.slots,
+            policy=wish.policy,
+            min_nodes=wish.min_nodes,
+            stages=wish.stages,
+            progress=lambda share: progress(Progress(f"Loading {wish.model}", share)),
+        )
+        shown = [one for one in control.status()["instances"] if one["id"] == instance.id]
+        return shown[0] if shown else {"id": instance.id, "model": instance.model}
+
+    async def unload(self, model: str) -> None:
+        """Lets a model go everywhere."""
+        await self._node.session.control.unload(model)
+
+    # ---- pairing
+
+    async def invite(self) -> OpenInvite:
+        """Opens the window."""
+        if self._invitation is not None and self._invitation.outcome is None:
+            raise PairingBusy("An invitation is open already. Wait for its end, or close it, then invite again.")
+        await self.close_invite()
+        session = self._node.session
+        host = self._node.config.listen.host
+        invitation = await PairingHost.open(self._node.identity, host, addresses=session.peer_addresses())
+        self._invitation = invitation
+        self._watch = asyncio.create_task(self._watch_invitation(invitation))
+        if session.discovery is not None:
+            session.discovery.show_pairing(invitation.port)
+        return OpenInvite(
+            invitation.code.replace("-", ""), invitation.uri, invitation.port, invitation.expires_at - monotonic()
+        )
+
+    async def invited(self) -> JsonObject:
+        """Waits for the end of the window."""
+        if self._invitation is None:
+            raise InviteExpired("No invitation is open. Run `peerinfer invite`.")
+        outcome = await self._invitation.finished()
+        if outcome.ending is Ending.JOINED:
+            return {"node": outcome.node_id, "name": outcome.name}
+        if outcome.ending is Ending.TRIES_USED_UP:
+            raise WrongDigits("The digits were wrong three times, so the invitation was closed. Invite again.")
+        raise InviteExpired("Nobody joined in time. Run `peerinfer invite` again.")
+
+    async def close_invite(self) -> None:
+        """Closes the window."""
+        invitation, watch = self._invitation, self._watch
+        self._invitation = self._watch = None
+        if invitation is not None:
+            await invitation.close()
+        if watch is not None:
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def join(self, wish: JoinWish, progress: ProgressHandler) -> JsonObject:
+        """Joins another mesh and begins to work in it."""
+        identity = self._node.identity
+        try:
+            host, port = split_address(wish.host) if wish.host else ("", 0)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        progress(Progress(f"Asking {wish.host or 'the inviting node'} to be let in"))
+        joined = await join(identity, host, port, wish.code)
+        progress(Progress("Joining the mesh"))
+        await self._node.change_membership(joined.addresses)
+        inviter = identity.inviter
+        name = identity.roster.members[inviter].name if inviter in identity.roster.members else ""
+        return {"mesh": joined.mesh_id, "node": inviter, "name": name}
+
+    async def remove(self, node: str) -> JsonObject:
+        """Removes a member by id, beginning of an id, or name."""
+        identity = self._node.identity
+        members = identity.roster.members
+        by_id = [each for each in members if each == node or (len(node) >= 4 and each.startswith(node))]
+        found = by_id or [each for each, member in members.items() if member.name == node]
+        if not found:
+            raise PairingError(f"No member of this mesh is called {node[:64]!r}; `peerinfer status` lists them.")
+        if len(found) > 1:
+            raise PairingError(f"{len(found)} members are called {node[:64]!r}: give the id, see `peerinfer status`.")
+        if found[0] == identity.node_id:
+            raise PairingError("That is this node itself: to leave the mesh, run `peerinfer leave`.")
+        name = members[found[0]].name
+        identity.remove(found[0])
+        self._node.session.roster.tell_all()
+        return {"node": found[0], "name": name}
+
+    async def leave(self) -> JsonObject:
+        """Says farewell and begins again as a mesh of one."""
+        identity = self._node.identity
+        if identity.is_alone:
+            raise PairingError("This node is in no mesh but its own; there is nothing to leave.")
+        await self.close_invite()
+        identity.remove(identity.node_id)
+        self._node.session.roster.tell_all()
+        await asyncio.sleep(FAREWELL_S)
+        identity.leave()
+        await self._node.change_membership()
+        return {"mesh": identity.mesh_id}
+
+    async def down(self) -> None:
+        """Has the daemon stop."""
+        self._node.down.set()
+
+    async def close(self) -> None:
+        """Ends what is under way, with the node."""
+        await self.close_invite()
+
+    async def _watch_invitation(self, invitation: PairingHost) -> None:
+        outcome = await invitation.finished()
+        with contextlib.suppress(Exception):  # the node may be stopping or moving: then there is nothing to show
+            session = self._node.session
+            if session.discovery is not None:
+                session.discovery.show_pairing(None)
+            if outcome.ending is Ending.JOINED:
+                session.roster.tell_all()
+
+
+def _info(entry: ModelEntry, loaded: bool) -> ModelInfo:
+    facts = entry.facts
+    return ModelInfo(entry.name, entry.digest, facts.architecture, facts.n_layers, entry.size_bytes, loaded)

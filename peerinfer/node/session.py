@@ -1,0 +1,165 @@
+"""One membership at work: everything that belongs to being this node in this mesh, wired together.
+
+A `join` or `leave` changes who the node is and whom it trusts, so it ends one session and begins another; home, API
+and model files stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from peerinfer.clock import monotonic, wall
+from peerinfer.config import NodeConfig
+from peerinfer.control.service import ControlService, Surroundings
+from peerinfer.control.status import Measured
+from peerinfer.election.lowest import LowestLeads
+from peerinfer.errors import UnknownModel
+from peerinfer.gossip.service import GossipService, roster_verifier
+from peerinfer.gossip.snapshot import HeldModel
+from peerinfer.gossip.storage import Incarnation
+from peerinfer.identity.authority import HINT_PERIOD_S, discovery_hint
+from peerinfer.identity.storage import Identity
+from peerinfer.models.store import ModelStore
+from peerinfer.net.connector import Connector
+from peerinfer.net.dialer import Dialer
+from peerinfer.net.discovery import Discovery
+from peerinfer.net.peer_book import PeerBook
+from peerinfer.net.server import LinkServer
+from peerinfer.net.switchboard import Switchboard
+from peerinfer.net.tls import MeshTrust
+from peerinfer.node.portrait import Portrait, held_model
+from peerinfer.node.roster_exchange import RosterExchange
+from peerinfer.pipeline.gateway import Gateway
+from peerinfer.pipeline.service import PipelineService
+from peerinfer.pipeline.tokenizers import TokenizerPool
+from peerinfer.telemetry.collector import Collector, default_probes
+
+PEERS_FILE = "peers.json"
+
+
+class MeshSession:
+    """Links, gossip, control and pipeline of one membership, from `start` to `stop`."""
+
+    def __init__(self, config: NodeConfig, identity: Identity, store: ModelStore) -> None:
+        self._config = config
+        self._identity = identity
+        self._store = store
+        node = identity.node_id
+        incarnation = Incarnation(config.home / "incarnation")
+        self.switchboard = Switchboard(node)
+        self._connector = Connector(MeshTrust(identity), self.switchboard, identity.name, incarnation.value)
+        self._server = LinkServer(self._connector)
+        self._dialer = Dialer(self.switchboard, self._connector.dial, PeerBook(config.home / PEERS_FILE))
+        self.discovery: Discovery | None = None
+        self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
+        self._pipeline = PipelineService(self.switchboard, store, config.threads, monotonic)
+        self.portrait = Portrait(identity.name, store, self._pipeline.held, Collector(default_probes()), monotonic)
+        self._gossip = GossipService(
+            identity, roster_verifier(lambda: identity.roster), incarnation, self.switchboard, self.portrait.compose
+        )
+        self.control = ControlService(
+            node,
+            LowestLeads(node, incarnation.value),
+            self._gossip,
+            wires=self.switchboard,
+            keeper=self._pipeline,
+            around=self._surroundings(),
+        )
+        self._tokenizers = TokenizerPool(store)
+        self.gateway = Gateway(self.switchboard, self.control, self._tokenizers, monotonic)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = 0
+        """Where this node takes links."""
+
+    async def start(self, listen_port: int, addresses: Sequence[str] = ()) -> None:
+        """Listens on `listen_port` (0: any), looks for peers; `addresses` are members to dial first.
+
+        Raises `PortInUse` or `ConfigInvalid`.
+        """
+        host = self._config.listen.host
+        self.port = await self._server.start(host, listen_port)
+        await self.portrait.refresh(lambda: None)
+        self._dialer.start((*self._config.peers, *addresses))
+        self._run(self._pipeline.run(), self._gossip.run(), self.control.run())
+        self._run(self.portrait.run(self._gossip.announce))
+        if self._config.mdns:
+            self.discovery = Discovery(host, self.port, self._hints, self._dialer.found)
+            await self.discovery.start()
+
+    async def stop(self) -> None:
+        """Ends stages, links and discovery."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._dialer.close()
+        if self.discovery is not None:
+            await self.discovery.close()
+        await self._pipeline.stop()
+        await self._tokenizers.stop()
+        await self._connector.close()
+        await self._server.close()
+
+    def times(self) -> list[dict[str, object]]:
+        """Where the time of each stage on this node goes, for the bench."""
+        return self._pipeline.times()
+
+    def peer_addresses(self) -> tuple[str, ...]:
+        """Where a newcomer finds members: this node first (`:port` on the host it pairs with), then its peers."""
+        return (f":{self.port}", *(facts.address for facts in self.switchboard.peers().values()))
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            mesh_id=lambda: self._identity.mesh_id,
+            roster=self._names,
+            portrait=self.portrait.compose,
+            find=self._find,
+            clock=monotonic,
+            nearby=self._nearby,
+            measured=self._measured,
+        )
+
+    def _names(self) -> Mapping[str, str]:
+        return {node: member.name for node, member in self._identity.roster.members.items()}
+
+    async def _find(self, model: str) -> HeldModel | None:
+        """A model of this node by name, or by the path of a file that a person named."""
+        look: Callable[..., Any] = self._store.find
+        argument: str | Path = model
+        if model.lower().endswith(".gguf") and Path(model).is_absolute():
+            look, argument = self._store.add, Path(model)
+        try:
+            entry = await asyncio.to_thread(look, argument)
+        except UnknownModel:
+            if isinstance(argument, Path):
+                raise
+            return None
+        await self.portrait.refresh(self._gossip.announce)
+        return held_model(entry)
+
+    def _nearby(self) -> list[dict[str, Any]]:
+        seen = self.discovery.nearby() if self.discovery is not None else ()
+        return [
+            {"address": entry.address, "pairing": entry.pairing, "pairing_port": entry.pairing_port} for entry in seen
+        ]
+
+    def _measured(self, instance_id: str) -> Measured | None:
+        speed = self.gateway.measured(instance_id)
+        return None if speed is None else Measured(*speed)
+
+    def _hints(self) -> tuple[bytes, ...]:
+        """This hour's hint, and its neighbours for clocks that differ."""
+        authority = self._identity.authority
+        period = int(wall() // HINT_PERIOD_S)
+        return tuple(
+            discovery_hint(authority.mesh_id, authority.hint_secret, each) for each in (period, period - 1, period + 1)
+        )
+
+    def _roster_changed(self) -> None:
+        self._dialer.set_removed(self._identity.roster.removed)
+        self._dialer.reconsider()
+
+    def _run(self, *work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.extend(asyncio.create_task(each) for each in work)
