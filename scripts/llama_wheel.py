@@ -100,7 +100,8 @@ def compile_wheel(recipe: Recipe, python: Path) -> Path:
     for left_over in home.parent.glob("compiling-*"):  # of a set-up that was killed: one runs at a time
         shutil.rmtree(left_over, ignore_errors=True)
     log = cache_folder() / "logs" / f"{PACKAGE}-{recipe.key}.log"
-    log.unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(f'CMAKE_ARGS="{recipe.cmake_args}"\n', encoding="utf-8")
     env = os.environ | recipe.backend.env | {"CMAKE_ARGS": recipe.cmake_args}
     env.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="compiling-") as scratch:

@@ -62,7 +62,7 @@ class OpenInvite:
     """An invitation window that is open."""
 
     code: str
-    """Six digits."""
+    """Six digits, without a hyphen."""
     uri: str
     """What the QR code holds: addresses, port and a 128-bit secret."""
     port: int
@@ -116,7 +116,7 @@ class NodeActions(Protocol):
         ...
 
     async def join(self, wish: JoinWish, progress: ProgressHandler) -> JsonObject:
-        """Joins the mesh of the inviting node: `{"mesh", "members"}`, its id and how many nodes it has."""
+        """Joins the mesh of the inviting node: `{"mesh", "node", "name"}`, the last two of that node."""
         ...
 
     async def remove(self, node: str) -> JsonObject:

@@ -175,7 +175,7 @@ async def _load(nodes: Sequence[DemoNode], plan: DemoPlan, model_file: Path | No
     wish: JsonObject = {"model": name, "context": CONTEXT, "slots": SLOTS, "min_nodes": len(nodes)}
     if plan.cuts:
         edges = (0, *plan.cuts, found[0]["layers"])
-        ids = [node.client.record.node for node in nodes]
+        ids = [(await node.client.state())["node"]["id"] for node in nodes]
         wish["stages"] = [[node, a, b] for node, a, b in zip(ids, edges, edges[1:], strict=False)]
     note(f"Loading {name} over {len(nodes)} nodes ...")
     with ProgressLine() as line:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from peerinfer.api.client import ApiClient
 from peerinfer.api.record import read_record
 from peerinfer.cli.waiting import until
@@ -30,12 +32,13 @@ NODE_COMMAND = (sys.executable, "-P", "-m", "peerinfer", "up", "--headless")
 class DemoNode:
     """One daemon in a process of its own."""
 
-    def __init__(self, name: str, folder: Path, command: Sequence[str]) -> None:
+    def __init__(self, name: str, folder: Path, command: Sequence[str], threads: int) -> None:
         """`folder` takes its home and its log; `command` starts a daemon and takes the options of `peerinfer up`."""
         self.name = name
         self.home = folder / name
         self._log = folder / f"{name}.log"
         self._command = command
+        self._threads = threads
         self._process: asyncio.subprocess.Process | None = None
         self._client: ApiClient | None = None
 
@@ -52,7 +55,7 @@ class DemoNode:
         if model_file is not None:
             _place(model_file, self.home / "models")
         options = ["--home", str(self.home), "--name", self.name]
-        options += ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0"]
+        options += ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--threads", str(self._threads)]
         with self._log.open("wb") as log:
             # A session of its own: Ctrl-C in the terminal reaches the demo alone, which then ends its nodes in order.
             self._process = await asyncio.create_subprocess_exec(
@@ -117,7 +120,8 @@ class DemoNodes:
 
     def __init__(self, count: int, command: Sequence[str] = NODE_COMMAND) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="peerinfer-demo-"))
-        self._nodes = [DemoNode(f"demo-{i + 1}", self._folder, command) for i in range(count)]
+        threads = max(1, (psutil.cpu_count(logical=False) or 1) // count)  # they share one machine's cores
+        self._nodes = [DemoNode(f"demo-{i + 1}", self._folder, command, threads) for i in range(count)]
         self._kept = False
 
     async def start(self, model_file: Path | None) -> list[DemoNode]:

@@ -96,7 +96,8 @@ def run_join(args: argparse.Namespace) -> int:
         if args.json:
             result_json(joined)
         else:
-            result(f"This machine is now in mesh {joined['mesh'][:SHORT_ID]}, one of {joined['members']}.")
+            host_name = joined["name"] or joined["node"][:SHORT_ID]
+            result(f"This machine is now in the mesh of {host_name} ({joined['mesh'][:SHORT_ID]}).")
         return 0
 
     return with_daemon(args, act)
@@ -134,8 +135,8 @@ def _tell(args: argparse.Namespace, body: JsonObject, sentence: str) -> None:
 
 def _invitation_text(window: Mapping[str, Any]) -> str:
     """The digits set wide, the link, and for a terminal the QR code."""
-    digits = "  ".join(window["code"])
-    lines = [f"\n    {digits}\n", "On the other machine, type:", f"    peerinfer join {window['code']}"]
+    code = f"{window['code'][:3]}-{window['code'][3:]}"
+    lines = [f"\n    {'  '.join(code)}\n", "On the other machine, type:", f"    peerinfer join {code}"]
     lines += ["or, where mDNS does not reach:", f"    peerinfer join '{window['uri']}'\n"]
     if sys.stdout.isatty():
         lines.append(qr_text(window["uri"]))

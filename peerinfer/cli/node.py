@@ -23,6 +23,8 @@ from peerinfer.net.address import split_address
 STOP_S = 30.0
 """How long `down` waits: engines free their memory, links say goodbye."""
 
+THREADS_MAX = 1024
+
 
 def add(verbs: Verbs) -> None:
     """Declares the verbs of this file."""
@@ -59,6 +61,9 @@ def add(verbs: Verbs) -> None:
         metavar="HOST:PORT",
         help="a node to try where mDNS does not reach; may be given several times",
     )
+    up.add_argument(
+        "--threads", type=_threads, default=0, metavar="N", help="threads per stage (default: one for each core)"
+    )
     up.add_argument("--no-mdns", action="store_true", help="neither look for nodes by mDNS nor be found by it")
     up.add_argument("--model", default="", help="a model to load once the node is up")
     add_verb(verbs, "down", "stop this machine's node", run_down)
@@ -76,6 +81,7 @@ def run_up(args: argparse.Namespace) -> int:
         peers=tuple(args.peer),
         mdns=not args.no_mdns,
         headless=True,
+        threads=args.threads,
         model=_absolute_if_file(args.model),
         api_hosts=api_hosts_from_environment(),
     )
@@ -114,6 +120,12 @@ def _peer(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _threads(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= THREADS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to {THREADS_MAX}")
+    return int(text)
 
 
 def _absolute_if_file(model: str) -> str:

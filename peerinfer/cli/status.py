@@ -55,6 +55,7 @@ def status_text(state: Mapping[str, Any]) -> str:
 
 
 def _member_row(member: Mapping[str, Any], this: str) -> tuple[str, str, str, str]:
-    free = (member.get("snapshot") or {}).get("memory_free_bytes")
+    snapshot: Mapping[str, Any] | None = member["snapshot"]
+    free = "?" if snapshot is None else size(snapshot["memory_free_bytes"])
     here = "this node" if member["id"] == this else ""
-    return member["name"] or member["id"][:SHORT_ID], member["state"], "?" if free is None else size(free), here
+    return member["name"] or member["id"][:SHORT_ID], member["state"], free, here

@@ -17,8 +17,8 @@ from peerinfer.election.messages import LeaderHeartbeat, StaleBallot
 
 HEARTBEAT_S: Final = 0.5
 """A node that joins hears of the leader within this time."""
-COUNTERS_PER_START: Final = 2**20
-"""Changes of leadership in one run of a node: with its durable incarnation above, no ballot is minted twice."""
+STARTS: Final = 2**20
+"""A counter is `round × STARTS + incarnation`: so no two lives of a node ever mint the same ballot."""
 COUNTER_MAX: Final = 2**62
 """Above this a counter is no honest one; it must fit the wire for ever."""
 
@@ -35,8 +35,9 @@ class LowestLeads:
         """The ballot under which it obeys, or leads."""
         self._node = node
         self._visible = frozenset({node})
-        self._promise = Ballot(incarnation * COUNTERS_PER_START, node)
-        self._counter = self._promise.counter
+        self._incarnation = incarnation % STARTS
+        self._promise = Ballot(0, node)
+        self._highest = 0
         self._next_heartbeat = 0.0
 
     def see(self, visible: Collection[str], now: float) -> Effects:
@@ -75,12 +76,12 @@ class LowestLeads:
         """A follower promised more than this leader's ballot: a higher one."""
         if self.ballot is None or promise <= self.ballot or promise.counter > COUNTER_MAX:
             return ()
-        self._counter = max(self._counter, promise.counter)
+        self._highest = max(self._highest, promise.counter)
         return self._lead(now)
 
     def _lead(self, now: float) -> Effects:
-        self._counter += 1
-        ballot = Ballot(self._counter, self._node)
+        self._highest = (self._highest // STARTS + 1) * STARTS + self._incarnation
+        ballot = Ballot(self._highest, self._node)
         self.leader, self.ballot, self._promise = self._node, ballot, ballot
         return (*self._heartbeats(ballot, now), LeaderChanged(self._node, ballot))
 
@@ -93,7 +94,7 @@ class LowestLeads:
             return ()
         if ballot < self._promise:
             return (SendTo(ballot.node, StaleBallot(self._promise)),)
-        self._counter = max(self._counter, ballot.counter)
+        self._highest = max(self._highest, ballot.counter)
         changed = (self.leader, self.ballot) != (ballot.node, ballot)
         self.leader, self.ballot, self._promise = ballot.node, ballot, ballot
         return (LeaderChanged(ballot.node, ballot),) if changed else ()

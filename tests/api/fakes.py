@@ -101,7 +101,7 @@ class FakeNode:
     nearby: list[JsonObject] = field(default_factory=list)
     load_error: PeerinferError | None = None
     invite_expires: bool = False
-    code: str = "482-913"
+    code: str = "482913"
     window_open: bool = False
     joiner: asyncio.Event = field(default_factory=asyncio.Event)
     joined: list[JoinWish] = field(default_factory=list)
@@ -172,7 +172,7 @@ class FakeNode:
         if wish.code.replace("-", "") != self.code.replace("-", ""):
             raise WrongDigits("The six digits do not match.")
         self.joined.append(wish)
-        return {"mesh": "bb" * 16, "members": 2}
+        return {"mesh": "bb" * 16, "node": "aa" * 16, "name": "desk"}
 
     async def remove(self, node: str) -> JsonObject:
         return {"node": "dd" * 16, "name": node}
