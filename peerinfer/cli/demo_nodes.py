@@ -90,7 +90,8 @@ class DemoNode:
         """Asks it to stop, and ends it if it does not."""
         if self._client is not None:
             with contextlib.suppress(PeerinferError, TimeoutError):
-                await self._client.act("down")
+                async with asyncio.timeout(KILL_S):
+                    await self._client.act("down")
             await self._client.__aexit__(None, None, None)
         elif self._process is not None and self._process.returncode is None:
             self._process.terminate()

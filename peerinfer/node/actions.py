@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
@@ -17,9 +16,7 @@ from peerinfer.models.store import ModelEntry
 from peerinfer.net.address import split_address
 from peerinfer.net.joining import join
 from peerinfer.net.pairing import PairingHost
-
-if TYPE_CHECKING:
-    from peerinfer.node.node import Node
+from peerinfer.node.node import Node
 
 FAREWELL_S = 0.3
 """For a farewell to reach the peers before the links go down."""
@@ -28,15 +25,18 @@ FAREWELL_S = 0.3
 class Actions:
     """See `NodeActions` for each method's contract."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, stop: Callable[[], None], identity_changed: Callable[[], None]) -> None:
+        """`stop` asks the daemon to end; `identity_changed` hears of a new node id."""
         self._node = node
+        self._stop = stop
+        self._identity_changed = identity_changed
         self._invitation: PairingHost | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def status(self) -> JsonObject:
         """`GET /peerinfer/state`."""
         session = self._node.session
-        return {**session.control.status(), "local": {"api": self._node.api_address, "stages": session.times()}}
+        return {**session.control.status(), "local": {"stages": session.times()}}
 
     async def models(self) -> Sequence[ModelInfo]:
         """Model files here, and what peers have loaded."""
@@ -118,6 +118,7 @@ class Actions:
         joined = await join(identity, host, port, wish.code)
         progress(Progress("Joining the mesh"))
         await self._node.change_membership(joined.addresses)
+        self._identity_changed()
         inviter = identity.inviter
         name = identity.roster.members[inviter].name if inviter in identity.roster.members else ""
         return {"mesh": joined.mesh_id, "node": inviter, "name": name}
@@ -150,11 +151,12 @@ class Actions:
         await asyncio.sleep(FAREWELL_S)
         identity.leave()
         await self._node.change_membership()
+        self._identity_changed()
         return {"mesh": identity.mesh_id}
 
     async def down(self) -> None:
         """Has the daemon stop."""
-        self._node.down.set()
+        self._stop()
 
     async def close(self) -> None:
         """Ends what is under way, with the node."""

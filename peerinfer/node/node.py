@@ -1,34 +1,26 @@
-"""One node from start to stop: home, identity, local API, and the session of the mesh it is in at the moment."""
+"""One node: identity and model files that stay, and the session of the mesh it is in at the moment."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-import peerinfer
-from peerinfer.api.server import ApiServer
 from peerinfer.config import NodeConfig
 from peerinfer.errors import Unavailable
 from peerinfer.identity.storage import Identity
 from peerinfer.models.store import ModelStore
-from peerinfer.node.actions import Actions
-from peerinfer.node.home import Home
 from peerinfer.node.session import MeshSession
 from peerinfer.pipeline.requests import Answer, ChatRequest
 
 
 class Node:
-    """See `start`. It is also the API's `ChatService`, since sessions come and go beneath it."""
+    """From `start` to `stop`. It is the API's `ChatService`, since sessions come and go beneath it."""
 
-    def __init__(self, config: NodeConfig, home: Home) -> None:
+    def __init__(self, config: NodeConfig) -> None:
+        """Raises `HomeError` if the identity in the home cannot be used."""
         self.config = config
-        self.home = home
         self.identity = Identity.open(config.home, config.name)
         self.store = ModelStore(config.home)
-        self.down = asyncio.Event()
-        """Set when somebody asked the daemon to stop."""
-        self.actions = Actions(self)
-        self._api = ApiServer(config.api, home.token, self, self.actions, hosts=config.api_hosts)
         self._session: MeshSession | None = None
         self._port = config.listen.port
         self._switching = asyncio.Lock()
@@ -40,33 +32,20 @@ class Node:
             raise Unavailable("This node is just moving between meshes. Try again in a moment.")
         return self._session
 
-    @property
-    def api_address(self) -> str:
-        """`host:port` of the API."""
-        return self._api.address
-
     async def start(self) -> None:
-        """Listens for peers and local programs. Raises a `HomeError` if a port or the home cannot be used."""
-        try:
-            await self._begin(())
-            await self._api.start()
-        except BaseException:
-            await self.stop()
-            raise
-        self.home.announce(self._api.address, self.identity.node_id, peerinfer.__version__)
+        """Listens for peers and looks for them. Raises `PortInUse` or `ConfigInvalid`."""
+        await self._begin(())
 
     async def stop(self) -> None:
-        """Ends everything in the order of use: requests, pairing, session."""
-        await self._api.stop()
-        await self.actions.close()
-        await self._end()
+        """Ends the session."""
+        async with self._switching:
+            await self._end()
 
     async def change_membership(self, addresses: Sequence[str] = ()) -> None:
         """The identity now is that of another mesh: a new session, which dials `addresses` first."""
         async with self._switching:
             await self._end()
             await self._begin(addresses)
-        self.home.announce(self._api.address, self.identity.node_id, peerinfer.__version__)
 
     async def open(self, request: ChatRequest) -> Answer:
         """`ChatService.open` of the session at work."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Chain:
 
 
 @contextmanager
-def chain(model: Path, folder: Path, cuts: Sequence[int]) -> Iterator[Chain]:
+def chain(model: Path, folder: Path, cuts: Sequence[int]) -> Generator[Chain]:
     made = Chain(model, folder, cuts)
     try:
         yield made

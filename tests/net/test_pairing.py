@@ -272,6 +272,7 @@ async def test_closing_ends_everything(desk: Identity):
     assert (await host.finished()).ending is Ending.CANCELLED
     assert await idle[0].read() == b""
     idle[1].close()
+    await idle[1].wait_closed()
     raw.close()
     with pytest.raises(ConnectionRefusedError):
         await connect(host)

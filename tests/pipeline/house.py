@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from peerinfer.clock import monotonic
@@ -15,7 +15,7 @@ from peerinfer.models.store import ModelStore
 from peerinfer.net.frames import Epoch
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.pipeline.gateway import Gateway
-from peerinfer.pipeline.requests import ChatRequest
+from peerinfer.pipeline.requests import Answer, ChatRequest
 from peerinfer.pipeline.service import PipelineService
 from peerinfer.pipeline.tokenizers import TokenizerPool
 
@@ -116,9 +116,11 @@ class House:
 
     async def until_empty(self) -> None:
         """Waits until every stage has freed every slot."""
-        async with asyncio.timeout(30):
-            while any(await self.occupied()):
-                await asyncio.sleep(0.05)
+        for _ in range(600):
+            if not any(await self.occupied()):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("a stage keeps a slot")
 
 
 async def collect(gateway: Gateway, request: ChatRequest) -> tuple[tuple[int, ...], str, str | None]:
@@ -129,3 +131,12 @@ async def collect(gateway: Gateway, request: ChatRequest) -> tuple[tuple[int, ..
         text += delta.text
         finish = delta.finish
     return answer.token_ids, text, finish
+
+
+async def read(answer: Answer, after: int, act: Callable[[], object]) -> None:
+    """Reads an answer to its end, and calls `act` once `after` pieces have come."""
+    seen = 0
+    async for _ in answer:
+        seen += 1
+        if seen == after:
+            act()

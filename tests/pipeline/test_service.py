@@ -11,7 +11,7 @@ import pytest
 
 from peerinfer.errors import BadRequest, ContextExceeded, PeerinferError, StageLost, Unavailable
 from peerinfer.pipeline.requests import ChatMessage, ChatRequest
-from tests.pipeline.house import House, collect
+from tests.pipeline.house import House, collect, read
 from tests.tiny import write_tiny_llama
 
 
@@ -78,8 +78,7 @@ async def test_clients_that_leave_or_stop_reading_free_every_slot(
         sleeping = await house.gateways[1].open(raw("hello", 400))
         await house.until_empty()
         with pytest.raises(StageLost, match="not read"):
-            async for _ in sleeping:
-                pass
+            await read(sleeping, 0, list)
         assert len(sleeping.token_ids) < 400
         assert (await collect(house.gateways[0], raw("hello", 5)))[2] == "length"
 
@@ -89,14 +88,10 @@ async def test_a_killed_engine_fails_its_request_and_serves_the_next(tmp_path: P
     async with House(tmp_path, tiny, 2) as house:
         expected = await collect(house.gateways[0], raw("hello", 10))
         answer = await house.gateways[0].open(raw("hello", 400))
-        seen = 0
-        with pytest.raises(PeerinferError, match="sent again|again") as caught:
-            async for _ in answer:
-                seen += 1
-                if seen == 5:
-                    runner = house.pipelines[victim].runner(house.instance.id, house.instance.epoch)
-                    assert runner is not None
-                    os.kill(runner.pid, signal.SIGTERM)
+        runner = house.pipelines[victim].runner(house.instance.id, house.instance.epoch)
+        assert runner is not None
+        with pytest.raises(PeerinferError, match="again") as caught:
+            await read(answer, 5, lambda: os.kill(runner.pid, signal.SIGTERM))
         assert caught.value.retryable
         assert await collect(house.gateways[1], raw("hello", 10)) == expected
         await house.until_empty()
@@ -106,8 +101,7 @@ async def test_a_lost_machine_breaks_its_answers_off_at_once(tmp_path: Path, tin
     async with House(tmp_path, tiny, 3) as house:
         answer = await house.gateways[0].open(raw("hello", 400))
         with pytest.raises(StageLost):
-            async for _ in answer:
-                house.boards[1].cut() if len(answer.token_ids) == 3 else None
+            await read(answer, 3, house.boards[1].cut)
         assert house.pipelines[0].active_slots() == {house.instance.id: 0}
 
 
@@ -115,7 +109,6 @@ async def test_an_instance_that_is_dropped_tells_its_requests(tmp_path: Path, ti
     async with House(tmp_path, tiny, 1) as house:
         answer = await house.gateways[0].open(raw("hello", 400))
         with pytest.raises(StageLost, match="moved or unloaded"):
-            async for _ in answer:
-                house.pipelines[0].drop(house.instance.id, house.instance.epoch)
+            await read(answer, 1, lambda: house.pipelines[0].drop(house.instance.id, house.instance.epoch))
         with pytest.raises(StageLost):
             await collect(house.gateways[0], raw("hello", 5))

@@ -1,0 +1,138 @@
+"""The snapshot's payload: round trip, golden bytes, limits, and what a newer or hostile peer may send."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peerinfer.errors import BadFrame
+from peerinfer.gossip.envelope import PAYLOAD_MAX_BYTES
+from peerinfer.gossip.snapshot import (
+    DEVICES_MAX,
+    MODELS_MAX,
+    STAGES_MAX,
+    Device,
+    HeldModel,
+    HeldStage,
+    Snapshot,
+    clean,
+    decode_snapshot,
+    encode_snapshot,
+)
+from peerinfer.net.frames import Epoch
+from peerinfer.packing import pack, unpack
+
+MODEL = HeldModel("tiny", "d" * 64, 900, 5, 100, 40, 60, 8, 4096, (1, 2, 3, 4))
+STAGE = HeldStage("ab" * 16, Epoch(5, "cd" * 16, 2), 1, "ready", 1.0, 6.5, 0.25, 48)
+FULL = Snapshot(
+    name="kitchen",
+    version="0.1.0",
+    memory_bytes=16_000_000_000,
+    memory_free_bytes=9_000_000_000,
+    devices=(Device("cpu", "A processor", cores=8), Device("cuda", "A GPU", 24_000, 20_000)),
+    on_battery=False,
+    engines=("llama.cpp",),
+    models=(MODEL,),
+    stages=(STAGE,),
+)
+GOLDEN = bytes.fromhex(
+    "89a46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003b9ac"
+    "a000b16d656d6f72795f667265655f6279746573cf0000000218711a00a7646576696365739295a3637075ab41207072"
+    "6f636573736f7200000895a463756461a54120475055cd5dc0cd4e2000aa6f6e5f62617474657279c2a7656e67696e65"
+    "7391a96c6c616d612e637070a66d6f64656c73919aa474696e79d9406464646464646464646464646464646464646464"
+    "6464646464646464646464646464646464646464646464646464646464646464646464646464646464646464cd038405"
+    "64283c08cd10009401020304a67374616765739198d92061626162616261626162616261626162616261626162616261"
+    "626162616261629305d92063646364636463646364636463646364636463646364636463646364636463640201a57265"
+    "616479cb3ff0000000000000cb401a000000000000cb3fd000000000000030"
+)
+
+
+def changed(**values: object) -> bytes:
+    raw: Any = unpack(GOLDEN, PAYLOAD_MAX_BYTES, maps=True)
+    return pack({**raw, **values})
+
+
+def test_the_bytes_on_the_wire_stay_as_they_are() -> None:
+    assert encode_snapshot(FULL) == GOLDEN
+    assert decode_snapshot(GOLDEN) == FULL
+
+
+def test_a_small_snapshot_needs_few_keys() -> None:
+    payload = pack({"name": "a", "version": "1", "memory_bytes": 2, "memory_free_bytes": 1})
+    assert decode_snapshot(payload) == Snapshot("a", "1", 2, 1)
+
+
+def test_what_a_newer_peer_adds_is_ignored() -> None:
+    raw: Any = unpack(GOLDEN, PAYLOAD_MAX_BYTES, maps=True)
+    models = [[*raw["models"][0], "more"]]
+    assert decode_snapshot(changed(models=models, colour="blue", nested={"a": [1]})) == FULL
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": 5},
+        {"name": "x" * 129},
+        {"memory_bytes": -1},
+        {"memory_bytes": 1.5},
+        {"memory_bytes": True},
+        {"memory_free_bytes": 2**63},
+        {"on_battery": 1},
+        {"devices": "cpu"},
+        {"devices": [["cpu"]]},
+        {"devices": [["cpu", "x", 0, 0, 8]] * (DEVICES_MAX + 1)},
+        {"engines": [1]},
+        {"models": [["tiny", "d" * 65, 1, 1, 1, 1, 1, 1, 1, []]]},
+        {"models": [["tiny", "d" * 64, 1, 1, 1, 1, 1, 1, 1, None]]},
+        {"stages": [["id", [1, "n"], 0, "ready", 0, 0, 0, 0]]},
+        {"stages": [["id", [1, "n", 0], 0, "ready", float("nan"), 0, 0, 0]]},
+        {"stages": [["id", [1, "n", 0], 0, "ready", -0.5, 0, 0, 0]]},
+    ],
+)
+def test_a_malformed_value_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(BadFrame):
+        decode_snapshot(changed(**values))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", pack([1]), pack({"name": "a"}), pack({1: 2})])
+def test_what_is_no_snapshot_is_refused(payload: bytes) -> None:
+    with pytest.raises(BadFrame):
+        decode_snapshot(payload)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_snapshot_or_refused(payload: bytes) -> None:
+    try:
+        decode_snapshot(payload)
+    except BadFrame:
+        return
+    raise AssertionError("random bytes made a snapshot")
+
+
+def test_the_largest_snapshot_fits_and_decodes() -> None:
+    wide = "é" * 200
+    model = replace(MODEL, name=wide, legal_cuts=tuple(range(1, 500)))
+    stage = replace(STAGE, epoch=Epoch(2**62, "c" * 32, 2**62))
+    huge = replace(
+        FULL,
+        name=wide,
+        devices=(Device("cuda", wide, 2**62, 2**62, 64),) * 99,
+        models=(model,) * (MODELS_MAX * 2),
+        stages=(stage,) * (STAGES_MAX * 2),
+    )
+    payload = encode_snapshot(huge)
+    assert len(payload) <= PAYLOAD_MAX_BYTES
+    read = decode_snapshot(payload)
+    assert len(read.models) > 10
+    assert len(read.stages) == STAGES_MAX
+
+
+@given(st.text(max_size=300), st.integers(0, 140))
+def test_a_cleaned_text_is_printable_and_short(text: str, max_bytes: int) -> None:
+    kept = clean(text, max_bytes)
+    assert len(kept.encode()) <= max_bytes
+    assert kept.isprintable()
