@@ -58,12 +58,7 @@ class OpenAiRoutes:
     async def _stream(self, request: web.Request, wish: Wish, answer: Answer, shape: Shape) -> web.StreamResponse:
         async with EventStream(request, self._stall_s) as stream:
             try:
-                await stream.send(shape.opening())
-                async for delta in answer:
-                    if delta.text:
-                        await stream.send(shape.text(delta.text))
-                    if delta.finish is not None:
-                        await stream.send(_ending(wish, answer, shape, delta.finish))
+                await _tell(stream, wish, answer, shape)
             except PeerinferError as error:
                 await stream.send(event_of(body_of(error)))
             except ClientLost:
@@ -88,6 +83,16 @@ class OpenAiRoutes:
 
     def _model_object(self, name: str) -> JsonObject:
         return {"id": name, "object": "model", "created": self._since, "owned_by": "peerinfer"}
+
+
+async def _tell(stream: EventStream, wish: Wish, answer: Answer, shape: Shape) -> None:
+    """Each piece at once. Raises `ClientLost`, or the error with which the answer breaks off."""
+    await stream.send(shape.opening())
+    async for delta in answer:
+        if delta.text:
+            await stream.send(shape.text(delta.text))
+        if delta.finish is not None:
+            await stream.send(_ending(wish, answer, shape, delta.finish))
 
 
 async def _whole(wish: Wish, answer: Answer, shape: Shape) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from pathlib import Path
 from peerinfer.api.client import ApiClient
 from peerinfer.api.record import read_record
 from peerinfer.cli.show import note, result
-from peerinfer.cli.verbs import Verbs, add_verb, home_of, listen_address, with_daemon
+from peerinfer.cli.verbs import Verbs, add_verb, home_of, listen_address, whole_number, with_daemon
 from peerinfer.cli.waiting import until
 from peerinfer.config import API_PORT, PEER_PORT, Listen, NodeConfig, api_hosts_from_environment, default_name
 from peerinfer.config import clean_node_name as clean
@@ -62,7 +62,11 @@ def add(verbs: Verbs) -> None:
         help="a node to try where mDNS does not reach; may be given several times",
     )
     up.add_argument(
-        "--threads", type=_threads, default=0, metavar="N", help="threads per stage (default: one for each core)"
+        "--threads",
+        type=whole_number(1, THREADS_MAX),
+        default=0,
+        metavar="N",
+        help="threads per stage (default: one for each core)",
     )
     up.add_argument("--no-mdns", action="store_true", help="neither look for nodes by mDNS nor be found by it")
     up.add_argument("--model", default="", help="a model to load once the node is up")
@@ -88,6 +92,7 @@ def run_up(args: argparse.Namespace) -> int:
     if not args.headless:
         note("This node stays in the foreground for now; Ctrl-C stops it.")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells every shard file that it writes
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(config))
     return 0
@@ -120,12 +125,6 @@ def _peer(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def _threads(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= THREADS_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to {THREADS_MAX}")
-    return int(text)
 
 
 def _absolute_if_file(model: str) -> str:

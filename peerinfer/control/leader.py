@@ -97,7 +97,9 @@ class Leader:
     def peer_up(self, node: str) -> Effects:
         """A link is new: what was on its way over an older one may be lost, so it is said again."""
         for placed in self._placed.values():
-            self._out.load(placed, only=node)
+            if placed.state is _LOADING:
+                placed.forget(node)
+                self._out.load(placed, only=node)
         return (*self._out.empty(self.instances), *self._out.tell(node, self.instances))
 
     def tick(self, now: float) -> Effects:

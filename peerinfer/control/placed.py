@@ -78,6 +78,13 @@ class Placed:
             return False
         return stages[report.stage].node == sender
 
+    def forget(self, node: str) -> None:
+        """Asks anew how far the stages on `node` are: it may have restarted."""
+        for number, stage in enumerate(self.instance.stages):
+            if stage.node == node:
+                self.progress.pop(number, None)
+                self.ready.discard(number)
+
     def advance(self, report: StageReport, now: float) -> bool:
         """Notes a `loading` or `ready` report; whether all stages are ready now."""
         self.confirmed = True

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from peerinfer.engine import tokenizer, worker
+from peerinfer.engine import calls
 from peerinfer.engine.base import SampledToken, StageSpec
 from peerinfer.engine.pieces import PieceTable
 from peerinfer.errors import (
@@ -76,7 +76,7 @@ class StageHost:
         try:
             child = await Child.start("peerinfer.engine.worker", "engine", on_event=progress, on_death=died)
             try:
-                body = await child.call(worker.LOAD, pack(pack_fields(spec)), deadline_s=LOAD_DEADLINE_S)
+                body = await child.call(calls.LOAD, pack(pack_fields(spec)), deadline_s=LOAD_DEADLINE_S)
             except BaseException:
                 await child.stop(grace_s=0.0)
                 raise
@@ -91,11 +91,11 @@ class StageHost:
 
     def run(self, *frame: bytes | memoryview) -> asyncio.Future[bytes]:
         """Sends one step frame (in parts); its answer is for `split_answer`, its error for `engine_failure`."""
-        return self._child.post(worker.STEP, *frame)
+        return self._child.post(calls.STEP, *frame)
 
     async def measure(self) -> dict[str, int]:
         """`rss_bytes`, `kv_bytes`, occupied `slots` of the child, as of now."""
-        body = await self._child.call(worker.FACTS, deadline_s=FACTS_DEADLINE_S)
+        body = await self._child.call(calls.FACTS, deadline_s=FACTS_DEADLINE_S)
         return cast("dict[str, int]", unpack(body, 4096, maps=True))
 
     async def stop(self) -> None:
@@ -105,8 +105,8 @@ class StageHost:
 
 def split_answer(body: bytes) -> tuple[tuple[int, int, int], memoryview]:
     """(step, engine, sampling) in microseconds, and the frame or tokens behind them."""
-    step, engine, sampling = worker.TIMES.unpack_from(body)
-    return (step, engine, sampling), memoryview(body)[worker.TIMES.size :]
+    step, engine, sampling = calls.TIMES.unpack_from(body)
+    return (step, engine, sampling), memoryview(body)[calls.TIMES.size :]
 
 
 def sampled_tokens(data: memoryview) -> tuple[SampledToken, ...]:
@@ -134,7 +134,7 @@ class TokenizerHost:
                     "peerinfer.engine.tokenizer", "tokenizer", memory_limit_bytes=TOKENIZER_MEMORY_BYTES
                 )
                 try:
-                    body = await child.call(tokenizer.OPEN, pack(str(self._path)), deadline_s=TOKENIZER_DEADLINE_S)
+                    body = await child.call(calls.OPEN, pack(str(self._path)), deadline_s=TOKENIZER_DEADLINE_S)
                 except BaseException:
                     await child.stop(grace_s=0.0)
                     raise
@@ -147,11 +147,11 @@ class TokenizerHost:
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """The ids of raw text, with the model's own special tokens around it."""
-        return await self._ids(tokenizer.ENCODE, text)
+        return await self._ids(calls.ENCODE, text)
 
     async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         """The ids of a conversation rendered by the model's template."""
-        return await self._ids(tokenizer.CHAT, list(messages))
+        return await self._ids(calls.CHAT, list(messages))
 
     async def _ids(self, kind: int, request: object) -> tuple[int, ...]:
         await self.open()

@@ -9,20 +9,17 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 
+from peerinfer.engine.calls import CHAT, OPEN
 from peerinfer.engine.llama_native import NativeLog, llama
 from peerinfer.engine.template import ChatTemplate
 from peerinfer.errors import BadRequest, EngineError, UnsupportedModel
 from peerinfer.models.gguf import read_header
 from peerinfer.packing import pack, unpack
 from peerinfer.process.inside import Emit, Part
-
-OPEN: Final = 1
-ENCODE: Final = 2
-CHAT: Final = 3
 
 CALL_MAX_BYTES = 16 * 1024 * 1024
 PIECE_MAX_BYTES = 1024

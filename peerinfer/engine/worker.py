@@ -6,16 +6,15 @@ microseconds (whole step, engine, sampling), then either the frame for the next 
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import psutil
 
 from peerinfer.engine.base import Hidden, SampledToken, StageEngine, StageSpec
+from peerinfer.engine.calls import LOAD, STEP, TIMES
 from peerinfer.engine.llama import LlamaStage
 from peerinfer.engine.orders import decode_orders
 from peerinfer.engine.sampler import sample
@@ -26,11 +25,6 @@ from peerinfer.net.messages import pack_fields, unpack_fields
 from peerinfer.packing import pack, unpack
 from peerinfer.process.inside import Emit, Part
 
-LOAD: Final = 1
-STEP: Final = 2
-FACTS: Final = 3
-
-TIMES: Final = struct.Struct("<III")
 SPEC_MAX_BYTES = 65_536
 PROGRESS_STEP = 0.02
 """Share of loading between two progress events."""

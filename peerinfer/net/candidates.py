@@ -45,6 +45,8 @@ class _Candidate:
     node: str | None = None
     failures: int = 0
     dialling: bool = False
+    outdated: bool = False
+    """The dial under way began before something changed, so what comes of it decides nothing."""
 
     @property
     def eager(self) -> bool:
@@ -102,7 +104,7 @@ class Candidates:
         candidate = self._known.get(address)
         if candidate is None:
             return
-        candidate.dialling = False
+        candidate.dialling = candidate.outdated = False
         candidate.node = node
         candidate.failures = 0
         candidate.due = now + FIRST_RETRY_S
@@ -112,9 +114,9 @@ class Candidates:
         candidate = self._known.get(address)
         if candidate is None:
             return
-        candidate.dialling = False
         candidate.failures += 1
-        candidate.due = now + self._pause_s(candidate, failure)
+        candidate.due = now + (FIRST_RETRY_S if candidate.outdated else self._pause_s(candidate, failure))
+        candidate.dialling = candidate.outdated = False
 
     def peer_lost(self, node: str, now: float) -> None:
         """The link with `node` has ended: it is dialled again soon."""
@@ -128,6 +130,7 @@ class Candidates:
         for candidate in self._known.values():
             candidate.failures = 0
             candidate.due = now
+            candidate.outdated = candidate.dialling
 
     def set_removed(self, nodes: Collection[str]) -> None:
         """Names the members that were removed: they are forgotten and never dialled by an address known as theirs."""

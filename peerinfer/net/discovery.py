@@ -1,7 +1,8 @@
 """Discovery by mDNS: announces this node and finds others nearby. A hint where to dial, never identity.
 
-The service `_peerinfer._tcp.local.` carries random names and three TXT values: `v` the version of this record, `h` a
-rotating hint by which members know their mesh, `p` the port of an open pairing window or nothing.
+The service `_peerinfer._tcp.local.` carries random names and four TXT values: `v` the version of this record, `h` a
+rotating hint by which members know their mesh, `p` the port of an open pairing window or nothing, and `n` the number
+of changes so far, since zeroconf does not tell of a record that returns to a value which its cache still holds.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Discovery:
         self._pairing_port: int | None = None
         self._addresses: tuple[str, ...] = ()
         self._shown: dict[str, str] = {}
+        self._changes = 0
         self._zeroconf: Any = None  # an AsyncZeroconf, whose methods are only partly typed
         self._browser: AsyncServiceBrowser | None = None
         self._announcing: asyncio.Future[None] | None = None
@@ -153,6 +155,7 @@ class Discovery:
                 await self._open(addresses)
             elif self._record() != self._shown:
                 self._shown = self._record()
+                self._changes += 1
                 self._stop_announcing()
                 self._announcing = await self._zeroconf.async_update_service(self._info())
         except Exception as error:  # zeroconf and the system fail in many ways; the node works without mDNS
@@ -212,7 +215,7 @@ class Discovery:
             f"{self._token}.{SERVICE}",
             port=self._port,
             parsed_addresses=list(self._addresses),
-            properties=self._shown,
+            properties={**self._shown, "n": str(self._changes)},
             server=f"{self._token}.local.",
             host_ttl=RECORD_TTL_S,
             other_ttl=RECORD_TTL_S,

@@ -36,7 +36,7 @@ class PeerBook:
                 self._addresses = _parse(file.read(FILE_MAX_BYTES + 1))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log.warning("The remembered addresses in %s cannot be read (%s); they are learned anew.", self._path, error)
         self._saved = dict(self._addresses)
         return dict(self._addresses)

@@ -77,7 +77,10 @@ class LinkServer:
             self._handshakes[task] = None
             task.add_done_callback(lambda done: self._handshakes.pop(done, None))
             if len(self._handshakes) > HANDSHAKES_MAX:
-                next(iter(self._handshakes)).cancel()
+                oldest = next(iter(self._handshakes))
+                del self._handshakes[oldest]
+                oldest.cancel()
+            await asyncio.sleep(0)  # lets the handshake begin: only one that has begun closes its socket if cancelled
 
     async def _secure(self, connection: socket.socket, server: web.Server) -> None:
         """The TLS handshake, in which a stranger is refused; then aiohttp takes over."""

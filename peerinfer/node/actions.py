@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
@@ -52,15 +53,19 @@ class Actions:
 
     async def load(self, wish: LoadWish, progress: ProgressHandler) -> JsonObject:
         """Loads a model and waits until it is ready."""
-        control = self._node.session.control
+        session = self._node.session
+        path = Path(wish.model)
+        by_path = path.suffix.lower() == ".gguf" and path.is_absolute()
+        model = await session.add_model(path) if by_path else wish.model
+        control = session.control
         instance = await control.load(
-            wish.model,
+            model,
             context=wish.context,
             slots=wish.slots,
             policy=wish.policy,
             min_nodes=wish.min_nodes,
             stages=wish.stages,
-            progress=lambda share: progress(Progress(f"Loading {wish.model}", share)),
+            progress=lambda share: progress(Progress(f"Loading {model}", share)),
         )
         shown = [one for one in control.status()["instances"] if one["id"] == instance.id]
         return shown[0] if shown else {"id": instance.id, "model": instance.model}

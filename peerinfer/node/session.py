@@ -7,7 +7,7 @@ and model files stay.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +124,17 @@ class MeshSession:
     def _names(self) -> Mapping[str, str]:
         return {node: member.name for node, member in self._identity.roster.members.items()}
 
+    async def add_model(self, path: Path) -> str:
+        """Takes in a model file that a person on this machine named; gives its name. Raises as `ModelStore.add`."""
+        entry = await asyncio.to_thread(self._store.add, path)
+        await self.portrait.refresh(self._gossip.announce)
+        return entry.name
+
     async def _find(self, model: str) -> HeldModel | None:
-        """A model of this node by name, or by the path of a file that a person named."""
-        look: Callable[..., Any] = self._store.find
-        argument: str | Path = model
-        if model.lower().endswith(".gguf") and Path(model).is_absolute():
-            look, argument = self._store.add, Path(model)
+        """A model of this node by its name, which may come from anybody and is never made a path."""
         try:
-            entry = await asyncio.to_thread(look, argument)
+            entry = await asyncio.to_thread(self._store.find, model)
         except UnknownModel:
-            if isinstance(argument, Path):
-                raise
             return None
         await self.portrait.refresh(self._gossip.announce)
         return held_model(entry)

@@ -1,4 +1,4 @@
-"""A process that acts as `peerinfer up` for tests of `demo`: real home and server, and a mesh that is a folder of files.
+"""A process that acts as `peerinfer up` for tests of `demo`: real home and server, a mesh made of files in a folder.
 
 Nodes stand beside one another in one folder. Who joins writes its id there; who is `BROKEN` (by the environment)
 ends at its start, does not load, or does not end when asked.

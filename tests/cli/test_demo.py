@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peerinfer.cli import demo_nodes
+from peerinfer.cli import demo, demo_nodes
 from peerinfer.cli.demo import DemoPlan, show_demo
 from peerinfer.errors import BadRequest, DaemonAbsent, NoPlacement
 from tests.api.fakes import MODEL, PROMPT_TOKENS
@@ -27,8 +27,14 @@ IDS = [hashlib.sha256(f"demo-{i + 1}".encode()).hexdigest()[:32] for i in range(
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Homes are made here, so that a test sees what is left."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(demo, "MEASURE_S", 0.1)  # the fakes measure nothing
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     return tmp_path
+
+
+def _left(workshop: Path) -> tuple[list[int], list[Path]]:
+    """Processes and files that a demo has left behind."""
+    return _running(workshop), list(workshop.iterdir())
 
 
 def _running(workshop: Path) -> list[int]:
@@ -53,8 +59,7 @@ async def test_demo_shows_stages_hops_and_the_answer(workshop: Path) -> None:
     assert [(hop["from"], hop["to"]) for hop in shown["hops"]] == list(zip(IDS, [*IDS[1:], IDS[0]], strict=True))
     assert shown["hops"][0]["ms"] == 0.1
     assert shown["leader"] == IDS[0]
-    assert _running(workshop) == []
-    assert list(workshop.iterdir()) == []
+    assert _left(workshop) == ([], [])
 
 
 async def test_demo_prints_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,30 +84,28 @@ async def test_a_demo_that_fails_leaves_nothing(
     monkeypatch.setenv("FAKE_DAEMON", broken)
     with pytest.raises(error, match=sentence):
         await show_demo(PLAN, quiet=True)
-    assert _running(workshop) == []
-    assert list(workshop.iterdir()) == []
+    assert _left(workshop) == ([], [])
 
 
 async def test_a_daemon_that_does_not_stop_is_ended(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_DAEMON", "stop")
     monkeypatch.setattr(demo_nodes, "STOP_S", 0.2)
     await show_demo(replace(PLAN, nodes=1), quiet=True)
-    assert _running(workshop) == []
+    assert _left(workshop) == ([], [])
 
 
 async def test_a_demo_that_is_interrupted_leaves_nothing(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = io.StringIO()
     monkeypatch.setattr(sys, "stderr", said)
-    demo = asyncio.create_task(show_demo(replace(PLAN, nodes=2), quiet=True))
+    showing = asyncio.create_task(show_demo(replace(PLAN, nodes=2), quiet=True))
     async with asyncio.timeout(60):
         while "Pairing" not in said.getvalue():  # noqa: ASYNC110  (what it prints is all that tells)
             await asyncio.sleep(0.01)
     assert len(_running(workshop)) == 2
-    demo.cancel()
+    showing.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await demo
-    assert _running(workshop) == []
-    assert list(workshop.iterdir()) == []
+        await showing
+    assert _left(workshop) == ([], [])
 
 
 async def test_unknown_models_are_told_before_and_after_the_start(workshop: Path) -> None:

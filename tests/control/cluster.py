@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from peerinfer.control.effects import Answered, Broadcast, Effects, StartStage, StopStage
 from peerinfer.control.members import Members, members_now
@@ -134,9 +135,15 @@ class Cluster:
                 self._do(node, node.plane.reported(instance, state, reason, progress))
         self._deliver()
 
-    def load(self, asker: int, **wishes: object) -> str:
+    def load(self, asker: int, **wishes: Any) -> str:
         """Asks for the model; the id of the request."""
-        values = {"context": 1024, "slots": 1, "policy": "latency", "min_nodes": 1, "stages": ()} | wishes
+        values: dict[str, Any] = {
+            "context": 1024,
+            "slots": 1,
+            "policy": "latency",
+            "min_nodes": 1,
+            "stages": (),
+        } | wishes
         self._asked += 1
         request = LoadRequest(f"load {self._asked}", MODEL.name, MODEL.digest, **values)
         self.ask(asker, request)
@@ -183,9 +190,7 @@ class Cluster:
             for other in alive:
                 if other is not node and self._joined(node.id, other.id):
                     node.heard_at[other.id] = self.now
-        links = {
-            frozenset((a.id, b.id)) for a in alive for b in alive if a is not b and self._joined(a.id, b.id)
-        }
+        links = {frozenset((a.id, b.id)) for a in alive for b in alive if a is not b and self._joined(a.id, b.id)}
         for link in sorted(links - self._linked, key=sorted):
             for one in sorted(link):
                 (other,) = link - {one}
@@ -215,9 +220,7 @@ class Cluster:
                 case SendTo(to, message):
                     self._send(node.id, to, message)
                 case Broadcast(message):
-                    for other in self._alive():
-                        if other is not node:
-                            self._send(node.id, other.id, message)
+                    self._send_all(node, message)
                 case StartStage(assignment):
                     node.keeper.start(assignment.instance, assignment.stage, self.now)
                 case StopStage(instance, epoch):
@@ -227,6 +230,11 @@ class Cluster:
                     node.answers[request_id] = effect
                 case _:
                     pass
+
+    def _send_all(self, node: Node, message: object) -> None:
+        for other in self._alive():
+            if other is not node:
+                self._send(node.id, other.id, message)
 
     def _send(self, sender: str, to: str, message: object) -> None:
         if to in self.nodes and self._joined(sender, to):
@@ -240,3 +248,20 @@ class Cluster:
             if self._joined(sender, to) and to not in self.dead:
                 receiver = self.nodes[to]
                 self._do(receiver, receiver.plane.receive(sender, decode(data), self.now))
+
+
+def loaded(count: int = 3, seed: int = 0, **wishes: object) -> Cluster:
+    """A mesh of `count` nodes with one model over all of them."""
+    cluster = Cluster(count, seed)
+    cluster.run(2)
+    request = cluster.load(count, **{"min_nodes": count} | wishes)
+    cluster.run(3)
+    answer = cluster.answer(count, request)
+    assert answer is not None
+    assert answer.code == ""
+    return cluster
+
+
+def nodes_of(cluster: Cluster) -> list[str]:
+    """Nodes of the only instance, in ring order."""
+    return [stage.node for stage in cluster.only().stages]

@@ -45,8 +45,8 @@ class Wires:
     def on_peer(self, handler: Callable[[str, bool], None]) -> None:
         self.peer_handler = handler
 
-    def peers(self) -> dict[str, object]:
-        return dict.fromkeys(self.joined)
+    def peers(self) -> dict[str, None]:
+        return dict.fromkeys(self.joined, None)
 
 
 class Identity:
@@ -164,13 +164,14 @@ async def test_a_change_is_pushed_without_waiting_for_the_next_round(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gossip_service, "PUSH_GAP_S", 0.001)
+    monkeypatch.setattr(gossip_service, "PUSH_EVERY_S", 3600.0)
     mesh.join()
     pushed = asyncio.Event()
     running = asyncio.create_task(mesh.services[0].run())
     await asyncio.sleep(0)
     mesh.services[1].on_snapshot(lambda _node, _snapshot: pushed.set())
     mesh.services[0].announce()
-    await asyncio.wait_for(pushed.wait(), 1.5)
+    await asyncio.wait_for(pushed.wait(), 60)
     running.cancel()
 
 

@@ -73,6 +73,17 @@ def test_own_addresses_and_refusals_wait_long_unless_something_changed():
     assert candidates.take_due(5.0) == ("a:1",)
 
 
+def test_a_refusal_that_was_under_way_when_something_changed_decides_nothing():
+    candidates, _ = fresh()
+    candidates.learn("a:1", Means.MDNS, 0.0)
+    candidates.take_due(0.0)
+    candidates.reconsider(1.0)
+    candidates.failed("a:1", Failure.POINTLESS, 2.0)
+    assert candidates.take_due(2.0 + FIRST_RETRY_S) == ("a:1",)
+    candidates.failed("a:1", Failure.POINTLESS, 3.0)
+    assert candidates.take_due(100.0) == ()
+
+
 def test_a_connected_member_is_left_alone_until_its_link_ends():
     candidates, connected = fresh()
     candidates.learn("a:1", Means.MDNS, 0.0)
@@ -192,6 +203,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.removed.add(node)
         self.connected.discard(node)
         self.candidates.set_removed(self.removed)
+        self.dialling &= self.candidates._known.keys()
         self.owners = {address: owner for address, owner in self.owners.items() if owner != node}
 
     @invariant()

@@ -1,0 +1,83 @@
+"""A drill over real network stacks: hosts in network namespaces meet, pair, answer, lose cables and daemons.
+
+`sudo .venv/bin/python scripts/drill.py` (Linux only) prints its figures as it goes; `--json` prints them as one object.
+It makes its own namespaces and removes them; the network of the machine itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from drill_hosts import TOOLS, Host, Lan
+from drill_steps import CANARIES, Drill
+from drill_wire import Capture
+
+
+def drill(hosts: Sequence[Host], args: argparse.Namespace, say: Callable[[str], None]) -> Drill:
+    """All steps in order."""
+    it = Drill(hosts, say)
+    it.step("First start", it.first_start)
+    it.step("Started together", lambda: it.see(args.repeat, together=True))
+    it.step("Started one by one", lambda: it.see(args.repeat, together=False))
+    answered: list[str] = []
+    with Capture() as capture:
+        it.step("Canary", lambda: it.canary(CANARIES[0]))
+        paired = it.step("Pairing", it.pair) and it.step("Loading", it.load)
+        paired = paired and it.step("Chat", lambda: answered.append(it.chat()))
+        it.step("Stranger", it.refuse)
+        it.step("Canary", lambda: it.canary(CANARIES[1]))
+    it.step("Capture", lambda: it.search(capture, "".join(answered)))
+    if paired:
+        it.step("Cable", it.cut)
+        it.step("Restart", it.restart)
+        it.step("Kill", it.kill)
+    return it
+
+
+def missing() -> str:
+    """Why this machine cannot run the drill; nothing if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "The drill makes network namespaces: run it on Linux, as root."
+    return "".join(f"`{tool}` is missing: install {of}. " for tool, of in TOOLS.items() if shutil.which(tool) is None)
+
+
+def main() -> int:
+    """Runs the drill. Returns 0 if everything held."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--repeat", type=int, choices=range(1, 101), default=10, metavar="N", help="how often the hosts meet (10)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, and the rest on stderr")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="leave the daemons' logs there")
+    args = parser.parse_args()
+    if problem := missing():
+        print(problem, file=sys.stderr)
+        return 2
+    out = sys.stderr if args.json else sys.stdout
+    with Path("/run/pi-drill.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another drill is running on this machine: wait for its end.", file=sys.stderr)
+            return 2
+        with Lan(4) as hosts:
+            it = drill(hosts, args, lambda text: print(text, file=out, flush=True))
+            if args.logs:
+                args.logs.mkdir(parents=True, exist_ok=True)
+                for host in it.members:
+                    shutil.copy(host.log, args.logs)
+    if args.json:
+        print(json.dumps({"figures": it.figures, "failed": it.failed}))
+    print(f"{len(it.failed)} failed." if it.failed else "Everything held.", file=out)
+    return 1 if it.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Hosts of the drill: network namespaces on a bridge, which has a namespace of its own.
+
+Nothing touches the network of the machine itself. Every namespace is called `pi-drill-…`; whatever runs in one was
+started by a drill, so `sweep` may end it. Linux only, as root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from peerinfer.api.client import ApiClient
+from peerinfer.api.replies import JsonObject
+from peerinfer.errors import PeerinferError
+
+T = TypeVar("T")
+Condition = Callable[[JsonObject], bool]
+"""Whether a daemon's state is as wanted."""
+
+PREFIX = "pi-drill-"
+BRIDGE_NETNS = f"{PREFIX}net"
+BRIDGE = "br0"
+NETWORK = "10.98.7"
+USER_NAME = "drill-user-quokka"
+"""In the environment of every daemon, so that the capture can be searched for it."""
+TOOLS = {"ip": "iproute2", "unshare": "util-linux", "sh": "a shell"}
+RUN_S = 120.0
+END_S = 10.0
+POLL_S = 0.05
+CLONE_NEWNET = 0x40000000
+AS_HOST = 'printf %s "$0" > /proc/sys/kernel/hostname && exec "$@"'
+"""Gives a UTS namespace its host name, then becomes the command, which so keeps the process id."""
+
+
+class DrillFailed(Exception):
+    """A step did not do what it must; the text is a sentence."""
+
+
+def run(*command: str, env: dict[str, str] | None = None) -> str:
+    """What a command prints. Raises `DrillFailed` with its last words if it fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False, env=env)
+    except subprocess.TimeoutExpired:
+        raise DrillFailed(f"`{' '.join(command)}` had not ended after {RUN_S:.0f} s.") from None
+    if done.returncode:
+        raise DrillFailed(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()[-500:]}")
+    return done.stdout
+
+
+def enter(netns: str) -> None:
+    """Takes the calling thread into a namespace: sockets that it makes from now on belong there."""
+    descriptor = os.open(f"/run/netns/{netns}", os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
+            raise DrillFailed(f"The namespace {netns} cannot be entered: {os.strerror(ctypes.get_errno())}.")
+    finally:
+        os.close(descriptor)
+
+
+def sweep() -> None:
+    """Ends what runs in our namespaces and removes them, those of a former drill that was killed too."""
+    for netns in (name.split()[0] for name in run("ip", "netns", "list").splitlines() if name.startswith(PREFIX)):
+        for pid in run("ip", "netns", "pids", netns).split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        run("ip", "netns", "delete", netns)
+
+
+class Host:
+    """One machine of the drill."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        self.node_name = f"marmalade-{number}"
+        self.host_name = f"wombat-host-{number}"
+        self.address = f"{NETWORK}.{number}"
+        self.home = folder / f"home-{number}"
+        self.log = folder / f"{number}.log"
+        self.netns = f"{PREFIX}{number}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._env = {**os.environ, "USER": USER_NAME, "LOGNAME": USER_NAME, "PYTHONPYCACHEPREFIX": str(folder / "pyc")}
+        self._env.pop("PYTHONDONTWRITEBYTECODE", None)  # a person's second start finds its bytecode compiled
+        run("ip", "netns", "add", self.netns)
+        run("ip", "-n", self.netns, "link", "add", "eth0", "type", "veth", "peer", self._port, "netns", BRIDGE_NETNS)
+        run("ip", "-n", self.netns, "address", "add", f"{self.address}/24", "dev", "eth0")
+        for interface in ("lo", "eth0"):
+            run("ip", "-n", self.netns, "link", "set", interface, "up")
+        run("ip", "-n", self.netns, "route", "add", "224.0.0.0/4", "dev", "eth0")
+        run("ip", "-n", BRIDGE_NETNS, "link", "set", self._port, "master", BRIDGE)
+        self.plug(True)
+        self._threads = ThreadPoolExecutor(2, f"{self.netns}", enter, (self.netns,))
+
+    @property
+    def _port(self) -> str:
+        return f"port{self.address.rpartition('.')[2]}"
+
+    def plug(self, there: bool) -> None:
+        """Puts the cable in, or pulls it out: the far end goes down, so the host sees its carrier go."""
+        run("ip", "-n", BRIDGE_NETNS, "link", "set", self._port, "up" if there else "down")
+
+    def inside(self, *command: str) -> list[str]:
+        """`command` as one to be run on this host."""
+        return ["ip", "netns", "exec", self.netns, "unshare", "--uts", "sh", "-c", AS_HOST, self.host_name, *command]
+
+    def peerinfer(self, *words: str) -> str:
+        """What a verb prints that is typed on this host."""
+        peerinfer = (sys.executable, "-P", "-m", "peerinfer", *words, "--home", str(self.home))
+        return run(*self.inside(*peerinfer), env=self._env)
+
+    def start(self) -> float:
+        """Starts its daemon; returns when, in monotonic seconds."""
+        up = (sys.executable, "-P", "-m", "peerinfer", "up", "--headless", "--threads", "1")
+        with self.log.open("ab") as log:
+            started = time.monotonic()
+            self.process = subprocess.Popen(
+                self.inside(*up, "--name", self.node_name, "--home", str(self.home)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                start_new_session=True,
+            )
+        return started
+
+    def do(self, work: Callable[[], T]) -> Future[T]:
+        """Does `work` on a thread of this host."""
+        return self._threads.submit(work)
+
+    def ask(self, question: Callable[[ApiClient], Awaitable[T]], timeout_s: float) -> Future[T]:
+        """Asks its daemon by the API. The future raises what the daemon raised, or `TimeoutError`."""
+
+        async def asking() -> T:
+            async with asyncio.timeout(timeout_s), ApiClient(self.home) as client:
+                return await question(client)
+
+        return self.do(lambda: asyncio.run(asking()))
+
+    def watch(self, timeout_s: float, *conditions: Condition) -> Future[list[float]]:
+        """When its daemon's state met each condition, one after the other, in monotonic seconds."""
+        return self.do(lambda: asyncio.run(asyncio.wait_for(_times(self.home, conditions), timeout_s)))
+
+    def cpu_s(self) -> float:
+        """Processor time that its daemon has taken: what a start costs, however busy this machine is."""
+        return sum(psutil.Process(self.process.pid).cpu_times()[:2]) if self.process else 0.0
+
+    def engines(self) -> list[psutil.Process]:
+        """The child processes of its daemon."""
+        return psutil.Process(self.process.pid).children(recursive=True) if self.process else []
+
+    def end(self) -> None:
+        """Ends its daemon, gently if it can be."""
+        process, self.process = self.process, None
+        for send in (signal.SIGTERM, signal.SIGKILL):
+            if process is not None and process.poll() is None:
+                process.send_signal(send)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(END_S)
+
+    def close(self) -> None:
+        """Ends its daemon and its threads."""
+        self.end()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Lan:
+    """A bridge, its hosts, and a folder for their homes. Leaving the `with` takes it all away."""
+
+    def __init__(self, hosts: int) -> None:
+        self._count = hosts
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
+        self.hosts: list[Host] = []
+
+    def __enter__(self) -> list[Host]:
+        sweep()
+        try:
+            run("ip", "netns", "add", BRIDGE_NETNS)
+            run("ip", "-n", BRIDGE_NETNS, "link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0")
+            run("ip", "-n", BRIDGE_NETNS, "link", "set", BRIDGE, "promisc", "on", "up")  # it hears every port
+            for number in range(1, self._count + 1):
+                self.hosts.append(Host(number, Path(self._folder.name)))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self.hosts
+
+    def __exit__(self, *_: object) -> None:
+        for host in self.hosts:
+            with contextlib.suppress(Exception):
+                host.close()
+        sweep()
+        self._folder.cleanup()
+
+
+async def _times(home: Path, conditions: tuple[Condition, ...]) -> list[float]:
+    times: list[float] = []
+    while True:
+        with contextlib.suppress(PeerinferError):  # it has not started yet, or just stops
+            async with ApiClient(home) as client:
+                while len(times) < len(conditions):
+                    if conditions[len(times)](await client.state()):
+                        times.append(time.monotonic())
+                    else:
+                        await asyncio.sleep(POLL_S)
+                return times
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,120 @@
+"""`status --json`: names and shapes as interface.md has them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from peerinfer.control.members import Member
+from peerinfer.control.messages import Ballot
+from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.control.status import Measured, View, loading_share, status
+from peerinfer.gossip.liveness import Liveness
+from peerinfer.gossip.snapshot import Device, HeldStage, Snapshot
+from peerinfer.net.frames import Epoch
+from tests.control.cluster import MODEL, node_id
+
+EPOCH = Epoch(3, node_id(1), 2)
+INSTANCE = Instance(
+    id="i" * 32,
+    model="tiny",
+    digest=MODEL.digest,
+    epoch=EPOCH,
+    state=InstanceState.READY,
+    stages=(StagePlace(node_id(1), "llama.cpp", 0, 15), StagePlace(node_id(2), "mlx", 15, 30)),
+    context=4096,
+    slots=4,
+)
+
+
+def snapshot(number: int, *stages: HeldStage) -> Snapshot:
+    devices = (Device("cpu", "A processor", cores=8),)
+    return Snapshot(f"n{number}", "0.1", 16, 9, devices, False, ("llama.cpp",), (MODEL,), stages)
+
+
+def held(stage: int, ms_per_token: float, hop_in_ms: float, state: str = "ready", progress: float = 1.0) -> HeldStage:
+    return HeldStage(INSTANCE.id, EPOCH, stage, state, progress, ms_per_token, hop_in_ms, 10)
+
+
+def members(*snapshots: Snapshot) -> tuple[Member, ...]:
+    return tuple(
+        Member(node_id(number), told.name, Liveness.ALIVE, True, told) for number, told in enumerate(snapshots, 1)
+    )
+
+
+VIEW = View(
+    node=node_id(1),
+    own=snapshot(1),
+    mesh="aa" * 16,
+    leader=node_id(1),
+    ballot=Ballot(3, node_id(1)),
+    members=members(snapshot(1, held(0, 3.0, 0.5)), snapshot(2, held(1, 6.0, 0.5))),
+    rtt_us={node_id(2): 210.5},
+    nearby=[{"address": "192.168.1.9:8643", "pairing": True}],
+    instances=(INSTANCE,),
+    measured=lambda _: None,
+)
+
+
+def drawn(view: View = VIEW) -> dict[str, Any]:
+    """After a trip through JSON, as programs see it."""
+    return json.loads(json.dumps(status(view)))
+
+
+def test_the_shape() -> None:
+    shown = drawn()
+    assert shown["node"] == {"id": node_id(1), "name": "n1", "version": "0.1", "engines": ["llama.cpp"]}
+    assert shown["mesh"] == {"id": "aa" * 16, "leader": node_id(1), "ballot": [3, node_id(1)]}
+    assert [(one["id"], one["name"], one["state"]) for one in shown["members"]] == [
+        (node_id(1), "n1", "alive"),
+        (node_id(2), "n2", "alive"),
+    ]
+    told = shown["members"][0]["snapshot"]
+    assert (told["memory_bytes"], told["memory_free_bytes"], told["on_battery"]) == (16, 9, False)
+    assert told["devices"][0]["name"] == "A processor"
+    assert shown["nearby"] == [{"address": "192.168.1.9:8643", "pairing": True}]
+    assert shown["links"] == [{"from": node_id(1), "to": node_id(2), "rtt_us": 210.5, "bandwidth_bytes_per_s": None}]
+
+
+def test_an_instance_shows_its_stages_with_their_measured_times() -> None:
+    (shown,) = drawn()["instances"]
+    assert (shown["id"], shown["model"], shown["state"]) == (INSTANCE.id, "tiny", "ready")
+    assert shown["epoch"] == [3, node_id(1), 2]
+    assert [(one["node"], one["engine"], one["layers"], one["ms_per_token"]) for one in shown["stages"]] == [
+        (node_id(1), "llama.cpp", [0, 15], 3.0),
+        (node_id(2), "mlx", [15, 30], 6.0),
+    ]
+    assert shown["predicted"] == {"tokens_per_s": None, "ttft_ms": None}
+    assert shown["measured"] == {"tokens_per_s": 100.0, "ttft_ms": None}
+
+
+def test_what_the_gateway_measured_comes_first() -> None:
+    view = replace(VIEW, measured=lambda instance: Measured(88.0, 41.0) if instance == INSTANCE.id else None)
+    assert drawn(view)["instances"][0]["measured"] == {"tokens_per_s": 88.0, "ttft_ms": 41.0}
+
+
+def test_nothing_is_claimed_before_it_is_measured() -> None:
+    view = replace(VIEW, members=members(snapshot(1, held(0, 0.0, 0.0)), snapshot(2)))
+    (shown,) = drawn(view)["instances"]
+    assert shown["measured"]["tokens_per_s"] is None
+    assert [stage["ms_per_token"] for stage in shown["stages"]] == [None, None]
+
+
+def test_a_mesh_without_a_leader_and_a_member_without_a_snapshot() -> None:
+    away = (Member(node_id(2), "desk", Liveness.GONE, False),)
+    shown = drawn(replace(VIEW, leader=None, ballot=None, members=away))
+    assert shown["mesh"] == {"id": "aa" * 16, "leader": None, "ballot": None}
+    assert shown["members"] == [{"id": node_id(2), "name": "desk", "state": "gone", "snapshot": None}]
+
+
+def test_stages_of_another_epoch_do_not_count() -> None:
+    old = replace(held(0, 3.0, 0.5), epoch=Epoch(3, node_id(1), 1))
+    view = replace(VIEW, members=members(snapshot(1, old), snapshot(2)))
+    assert drawn(view)["instances"][0]["stages"][0]["ms_per_token"] is None
+
+
+def test_the_share_of_loading_is_the_mean_of_the_stages() -> None:
+    half = members(snapshot(1, held(0, 0.0, 0.0)), snapshot(2, held(1, 0.0, 0.0, "loading", 0.5)))
+    assert loading_share(INSTANCE, half) == 0.75
+    assert loading_share(INSTANCE, members(snapshot(1), snapshot(2))) == 0.0
