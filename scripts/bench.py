@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ prefill        {PREFILL_TOKENS} prompt tokens to the first token; ours includes 
 together       the same two set-ups: {STREAMS} HTTP clients at once, counted while all are being answered,
                against RPC's batch of {STREAMS}, prefill not counted.
 
-The breakdown splits the one stream's time per token, as its reader sees it, by the stages' own moving averages."""
+The breakdown splits the one stream's time per token, as its reader sees it, by the stages' own moving averages. The
+graph callback is a whole model's token with it less one without, for half of the layers. The rest is a difference:
+the sampled token's way back, the batcher, and all noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,10 @@ class Bench:
         self._question = ""
         self._question_ids: list[int] = []
         self._prompt_ids: list[int] = []
-        self.solo = Row("solo", "tokens/s", "higher")
-        self.one_stream = Row("two stages, one stream", "ms/token", "lower")
-        self.prefill = Row(f"two stages, prefill {PREFILL_TOKENS}", "ms", "lower")
-        self.together = Row(f"two stages, {STREAMS} streams", "tokens/s", "higher")
+        self.solo = Row("tokens/s", "higher")
+        self.one_stream = Row("ms/token", "lower")
+        self.prefill = Row("ms", "lower")
+        self.together = Row("tokens/s", "higher")
         self.parts: list[dict[str, float]] = []
         self.same_tokens = True
         """Whether both sides have always given the same token ids."""
@@ -169,6 +172,17 @@ async def run(rounds: int, tokens: int) -> dict[str, Any]:
     return {"definition": DEFINITION, "machine": facts, "rounds": rounds, "tokens": tokens, **bench.result()}
 
 
+async def until_terminated(rounds: int, tokens: int) -> dict[str, Any]:
+    """`run`, which SIGTERM ends as Ctrl-C does: both sides first. (Windows has no such signal to wait for.)"""
+    task = asyncio.create_task(run(rounds, tokens))
+    with contextlib.suppress(NotImplementedError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
 def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Measure peerinfer against llama.cpp on this machine.")
@@ -178,7 +192,7 @@ def main() -> int:
     asked = parser.parse_args()
     rounds, tokens = (2, 24) if asked.quick else (max(1, asked.rounds), 96)
     try:
-        shown = asyncio.run(run(rounds, tokens))
+        shown = asyncio.run(until_terminated(rounds, tokens))
     except PeerinferError as error:
         print(error, file=sys.stderr)
         return 1

@@ -22,7 +22,6 @@ BUSY_SHARE = 0.25
 class Row:
     """One thing that both sides did, in each round."""
 
-    name: str
     unit: str
     faster_is: str
     """`higher` or `lower`."""
@@ -74,7 +73,7 @@ def parts_of(answered: Answered, stages: Sequence[dict[str, Any]], callback_ms: 
     }
     return {
         **parts,
-        "rest: token's way back, batcher": answered.ms_per_token - sum(parts.values()),
+        "rest": answered.ms_per_token - sum(parts.values()),
         "all": answered.ms_per_token,
     }
 

@@ -11,9 +11,11 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from drill_hosts import TOOLS, Host, Lan
 from drill_steps import CANARIES, Drill
@@ -48,12 +50,26 @@ def missing() -> str:
     return "".join(f"`{tool}` is missing: install {of}. " for tool, of in TOOLS.items() if shutil.which(tool) is None)
 
 
+def run(args: argparse.Namespace, out: TextIO) -> Drill:
+    """The drill on a network of its own, which is gone afterwards."""
+    with Lan(4) as hosts:
+        it = drill(hosts, args, lambda text: print(text, file=out, flush=True))
+        if args.logs:
+            args.logs.mkdir(parents=True, exist_ok=True)
+            for host in it.members:
+                shutil.copy(host.log, args.logs)
+        return it
+
+
+def terminated(signal_number: int, _frame: object) -> None:
+    """SIGTERM ends the drill as Ctrl-C does: its network is taken away first."""
+    sys.exit(128 + signal_number)
+
+
 def main() -> int:
     """Runs the drill. Returns 0 if everything held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--repeat", type=int, choices=range(1, 101), default=10, metavar="N", help="how often the hosts meet (10)"
-    )
+    parser.add_argument("--repeat", type=int, choices=range(1, 101), default=10, metavar="N", help="meetings (10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, and the rest on stderr")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="leave the daemons' logs there")
     args = parser.parse_args()
@@ -61,18 +77,14 @@ def main() -> int:
         print(problem, file=sys.stderr)
         return 2
     out = sys.stderr if args.json else sys.stdout
+    signal.signal(signal.SIGTERM, terminated)
     with Path("/run/pi-drill.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print("Another drill is running on this machine: wait for its end.", file=sys.stderr)
             return 2
-        with Lan(4) as hosts:
-            it = drill(hosts, args, lambda text: print(text, file=out, flush=True))
-            if args.logs:
-                args.logs.mkdir(parents=True, exist_ok=True)
-                for host in it.members:
-                    shutil.copy(host.log, args.logs)
+        it = run(args, out)
     if args.json:
         print(json.dumps({"figures": it.figures, "failed": it.failed}))
     print(f"{len(it.failed)} failed." if it.failed else "Everything held.", file=out)

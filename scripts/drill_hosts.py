@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +26,7 @@ import psutil
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
 from peerinfer.errors import PeerinferError
+from peerinfer.identity.storage import Identity
 
 T = TypeVar("T")
 Condition = Callable[[JsonObject], bool]
@@ -71,12 +73,14 @@ def enter(netns: str) -> None:
 
 
 def sweep() -> None:
-    """Ends what runs in our namespaces and removes them, those of a former drill that was killed too."""
+    """Ends what runs in our namespaces, removes them and the homes, those of a former drill that was killed too."""
     for netns in (name.split()[0] for name in run("ip", "netns", "list").splitlines() if name.startswith(PREFIX)):
         for pid in run("ip", "netns", "pids", netns).split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         run("ip", "netns", "delete", netns)
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Host:
@@ -151,6 +155,11 @@ class Host:
         """When its daemon's state met each condition, one after the other, in monotonic seconds."""
         return self.do(lambda: asyncio.run(asyncio.wait_for(_times(self.home, conditions), timeout_s)))
 
+    def certificate(self) -> tuple[Path, Path]:
+        """Its certificate as a member, and its key."""
+        files = Identity.open(self.home).tls_files
+        return files.certificate, files.key
+
     def cpu_s(self) -> float:
         """Processor time that its daemon has taken: what a start costs, however busy this machine is."""
         return sum(psutil.Process(self.process.pid).cpu_times()[:2]) if self.process else 0.0
@@ -179,17 +188,17 @@ class Lan:
 
     def __init__(self, hosts: int) -> None:
         self._count = hosts
-        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
         self.hosts: list[Host] = []
 
     def __enter__(self) -> list[Host]:
         sweep()
         try:
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX))
             run("ip", "netns", "add", BRIDGE_NETNS)
             run("ip", "-n", BRIDGE_NETNS, "link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0")
             run("ip", "-n", BRIDGE_NETNS, "link", "set", BRIDGE, "promisc", "on", "up")  # it hears every port
             for number in range(1, self._count + 1):
-                self.hosts.append(Host(number, Path(self._folder.name)))
+                self.hosts.append(Host(number, folder))
         except BaseException:
             self.__exit__()
             raise
@@ -200,18 +209,21 @@ class Lan:
             with contextlib.suppress(Exception):
                 host.close()
         sweep()
-        self._folder.cleanup()
 
 
-async def _times(home: Path, conditions: tuple[Condition, ...]) -> list[float]:
+async def _times(home: Path, conditions: Sequence[Condition]) -> list[float]:
     times: list[float] = []
-    while True:
+    while len(times) < len(conditions):
         with contextlib.suppress(PeerinferError):  # it has not started yet, or just stops
             async with ApiClient(home) as client:
-                while len(times) < len(conditions):
-                    if conditions[len(times)](await client.state()):
-                        times.append(time.monotonic())
-                    else:
-                        await asyncio.sleep(POLL_S)
-                return times
+                await _poll(client, conditions, times)
         await asyncio.sleep(POLL_S)
+    return times
+
+
+async def _poll(client: ApiClient, conditions: Sequence[Condition], times: list[float]) -> None:
+    while len(times) < len(conditions):
+        if conditions[len(times)](await client.state()):
+            times.append(time.monotonic())
+        else:
+            await asyncio.sleep(POLL_S)

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import ssl
 import struct
-import tempfile
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -88,18 +87,15 @@ class Capture:
         return any(form in text for text in map(fold, self.texts()) for form in forms)
 
 
-def knock(address: str, port: int, certificate: bool) -> str:
-    """A stranger's TLS to a peer port, with a certificate that it made itself or with none; runs on its thread.
+def knock(address: str, port: int, certificate: Path | None, key: Path | None) -> str:
+    """Speaks TLS to a peer port with a certificate and its key (None: in the same file), or with none.
 
     Returns how TLS refused it, or an empty text if it was let in, told anything, or sent away politely: a TLS session
     that came about ends with a close notice, one that was refused does not.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if certificate:
-        with tempfile.TemporaryDirectory() as folder:
-            context.load_cert_chain(_self_made(Path(folder)))
+    context = _credulous()
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
     try:
         with (
             socket.create_connection((address, port), END_S) as plain,
@@ -116,18 +112,20 @@ def knock(address: str, port: int, certificate: bool) -> str:
 
 
 def greeting(address: str, port: int) -> bytes:
-    """The certificate that a peer port shows to anybody, in DER; nothing if it shows none."""
+    """The certificate that a peer port shows to anybody, in DER."""
+    with (
+        socket.create_connection((address, port), END_S) as plain,
+        _credulous().wrap_socket(plain, server_hostname="peerinfer") as door,
+    ):
+        return door.getpeercert(binary_form=True) or b""
+
+
+def _credulous() -> ssl.SSLContext:
+    """A client that believes any server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    try:
-        with (
-            socket.create_connection((address, port), END_S) as plain,
-            context.wrap_socket(plain, server_hostname="peerinfer") as door,
-        ):
-            return door.getpeercert(binary_form=True) or b""
-    except (ssl.SSLError, ConnectionError):
-        return b""
+    return context
 
 
 def is_shut(address: str, port: int) -> bool:
@@ -139,8 +137,8 @@ def is_shut(address: str, port: int) -> bool:
     return False
 
 
-def _self_made(folder: Path) -> Path:
-    """A certificate signed by itself, with its key, as one file."""
+def self_made(folder: Path) -> Path:
+    """A certificate signed by itself, with its key, as one file in `folder`."""
     key = Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stranger")])
     now = datetime.now(UTC)

@@ -270,7 +270,8 @@ class Leader:
         """Places a failed instance again under its id; the error code if that is not possible."""
         instance, wishes = placed.instance, placed.wishes
         if lost:
-            left = len(set(placed.nodes) - lost)
+            alive = {member.node for member in self._members if member.state is Liveness.ALIVE}
+            left = len((set(placed.nodes) - lost) & alive)
             wishes = replace(wishes, min_nodes=max(1, min(wishes.min_nodes, left)), stages=())
         try:
             fresh = self._place(instance.model, wishes, placed.nodes[0], now, leaving=[placed], as_id=instance.id)
@@ -295,7 +296,8 @@ class Leader:
         """Takes over what a former leader placed; workers' reports and the members' states then test it."""
         for instance in instances:
             known = self._placed.get(instance.id)
-            stale = known is not None and (known.confirmed or known.instance.epoch >= instance.epoch)
+            kept = known is not None and known.confirmed and known.state is not _FAILED
+            stale = kept or (known is not None and known.instance.epoch >= instance.epoch)
             if stale or instance.id in self._forgotten or (known is None and len(self._placed) >= INSTANCES_MAX):
                 continue
             placed = Placed.adopted(instance, now)

@@ -96,16 +96,6 @@ class Link:
         self._write(_joined(parts))
         return True
 
-    def offer_frame(self, data: bytes) -> bool:
-        """Sends a whole tensor frame at once if nothing is ahead of it; else false. Raises `LinkDown`, `BadFrame`."""
-        self._require_live()
-        if len(data) > FRAME_MAX_BYTES:
-            raise BadFrame(f"A tensor frame of {len(data)} bytes is over the limit; send fewer tokens at once.")
-        if self._queue or self._data_turn.locked() or self._wire.paused:
-            return False
-        self._write(data)
-        return True
-
     async def send_frame(self, parts: Sequence[bytes | memoryview]) -> None:
         """Sends the tensor frame made of `parts`; waits while the data lane is full. Raises `LinkDown`, `BadFrame`.
 

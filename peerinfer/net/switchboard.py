@@ -83,16 +83,6 @@ class Switchboard:
             return True
         return self._link(to).try_send_frame(parts)
 
-    def offer_frame(self, to: str, data: bytes) -> bool:
-        """Sends a whole tensor frame at once if nothing is ahead of it, without a task; else false: use `send_frame`.
-
-        Raises `LinkDown`.
-        """
-        if to == self.own_id:
-            asyncio.get_running_loop().call_soon(self.take_frame, to, data)
-            return True
-        return self._link(to).offer_frame(data)
-
     async def send_frame(self, to: str, parts: Sequence[bytes | memoryview]) -> None:
         """Sends the tensor frame made of `parts`; waits while the link's data lane is full. Raises `LinkDown`."""
         if not self.try_send_frame(to, parts):

@@ -98,7 +98,7 @@ def frame(n: int) -> bytes:
 
 async def test_what_nothing_is_ahead_of_is_written_at_once(served: Served):
     served.link.send(HelloAck(1))
-    assert served.link.offer_frame(frame(1))
+    assert served.link.try_send_frame([frame(1)])
     await served.link.send_frame([b"\x80", b"parts", memoryview(b"joined")])
     assert served.wire.said == [HelloAck(1), frame(1), b"\x80partsjoined"]
 
@@ -109,7 +109,7 @@ async def test_control_overtakes_data_and_each_keeps_its_order(served: Served):
     await served.link.send_frame([frame(2)])
     served.link.send(HelloAck(1))
     served.link.send(HelloAck(2))
-    assert not served.link.offer_frame(frame(9))
+    assert not served.link.try_send_frame([frame(9)])
     assert served.wire.said == []
     served.wire.resume()
     await until(lambda: len(served.wire.said) == 4)
