@@ -66,9 +66,12 @@ class Tag(enum.IntEnum):
 
 
 M = TypeVar("M")
+Reader = Callable[[object], object]
+"""Checks one raw value of a field and gives the field's own; raises `BadFrame`."""
 _tags: dict[type[Any], Tag] = {}
 _classes: dict[int, type[Any]] = {}
-_hints: dict[type[Any], tuple[tuple[str, Any, bool], ...]] = {}
+_schemas: dict[type[Any], tuple[tuple[str, Reader, bool], ...]] = {}
+_PLAIN = frozenset({int, str, bytes, bool, float, type(None)})
 
 
 def message(tag: Tag) -> Callable[[type[M]], type[M]]:
@@ -130,27 +133,29 @@ def _fields_out(value: object) -> list[object]:
 
 
 def _out(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _fields_out(value)
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, tuple):
         return [_out(item) for item in cast(tuple[object, ...], value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields_out(value)
     return value
 
 
-def _schema(cls: type[Any]) -> tuple[tuple[str, Any, bool], ...]:
-    """(name, annotation, has a default) for each field of `cls`, computed once."""
-    known = _hints.get(cls)
+def _schema(cls: type[Any]) -> tuple[tuple[str, Reader, bool], ...]:
+    """(name, reader of its value, has a default) for each field of `cls`, computed once: messages go by per token."""
+    known = _schemas.get(cls)
     if known is None:
         hints = typing.get_type_hints(cls)
         known = tuple(
             (
                 field.name,
-                hints[field.name],
+                _reader(hints[field.name], f"{cls.__name__}.{field.name}"),
                 field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING,
             )
             for field in dataclasses.fields(cls)
         )
-        _hints[cls] = known
+        _schemas[cls] = known
     return known
 
 
@@ -160,52 +165,70 @@ def _build(cls: type[Any], items: list[object]) -> object:
         items = items[: len(schema)]  # a newer peer appended fields that this version does not know
     if any(not optional for _, _, optional in schema[len(items) :]):
         raise BadFrame(f"A {cls.__name__} message with too few fields.")
-    values = {name: _in(hint, item, cls.__name__, name) for (name, hint, _), item in zip(schema, items, strict=False)}
+    values = {name: read(item) for (name, read, _), item in zip(schema, items, strict=False)}
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
         raise BadFrame(f"A {cls.__name__} message with bad values: {error}") from None
 
 
-def _in(hint: Any, item: object, owner: str, name: str) -> object:
+def _reader(hint: Any, field: str) -> Reader:
+    """What checks a raw value against the annotation `hint` and gives the field's value."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        if item is None:
-            return None
-        inner = [arm for arm in typing.get_args(hint) if arm is not type(None)]
-        return _in(inner[0], item, owner, name)
+        inner = _reader(next(arm for arm in typing.get_args(hint) if arm is not type(None)), field)
+        return lambda item: None if item is None else inner(item)
     if origin is tuple:
-        return _tuple_in(typing.get_args(hint), item, owner, name)
+        return _tuple_reader(typing.get_args(hint), field)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(item, list):
-            raise BadFrame(f"{owner}.{name} must be an array.")
-        return _build(cast(type[Any], hint), cast(list[object], item))
-    return _scalar_in(hint, item, owner, name)
+        cls = cast(type[Any], hint)
+        return lambda item: _build(cls, _array(item, field))
+    if isinstance(hint, type) and issubclass(hint, enum.StrEnum):
+        return _enum_reader(hint, field)
+    return _scalar_reader(cast("type[Any]", hint), field)
 
 
-def _tuple_in(args: tuple[Any, ...], item: object, owner: str, name: str) -> object:
+def _array(item: object, field: str) -> list[object]:
     if not isinstance(item, list):
-        raise BadFrame(f"{owner}.{name} must be an array.")
-    values = cast(list[object], item)
+        raise BadFrame(f"{field} must be an array.")
+    return cast(list[object], item)
+
+
+def _tuple_reader(args: tuple[Any, ...], field: str) -> Reader:
     if len(args) == 2 and args[1] is Ellipsis:
-        return tuple(_in(args[0], value, owner, name) for value in values)
-    if len(values) != len(args):
-        raise BadFrame(f"{owner}.{name} must have {len(args)} items.")
-    return tuple(_in(arm, value, owner, name) for arm, value in zip(args, values, strict=True))
+        each = _reader(args[0], field)
+        return lambda item: tuple([each(value) for value in _array(item, field)])
+    readers = tuple(_reader(arm, field) for arm in args)
+
+    def read(item: object) -> object:
+        values = _array(item, field)
+        if len(values) != len(readers):
+            raise BadFrame(f"{field} must have {len(readers)} items.")
+        return tuple(each(value) for each, value in zip(readers, values, strict=True))
+
+    return read
 
 
-def _scalar_in(hint: Any, item: object, owner: str, name: str) -> object:
-    if hint is float and type(item) in (int, float):
-        return float(cast(float, item))
-    if isinstance(hint, type) and issubclass(hint, enum.StrEnum) and isinstance(item, str):
+def _enum_reader(kind: type[enum.StrEnum], field: str) -> Reader:
+    def read(item: object) -> object:
         try:
-            return hint(item)
+            return kind(cast(str, item))
         except ValueError:
-            raise BadFrame(f"{owner}.{name} has an unknown value.") from None
-    if type(item) is not hint:
-        raise BadFrame(f"{owner}.{name} has the wrong type.")
-    if hint is int and not -INT_MAX <= cast(int, item) <= INT_MAX:
-        raise BadFrame(f"{owner}.{name} is out of range.")
-    if hint is str and len(cast(str, item)) > TEXT_MAX:
-        raise BadFrame(f"{owner}.{name} is too long.")
-    return item
+            raise BadFrame(f"{field} has an unknown value.") from None
+
+    return read
+
+
+def _scalar_reader(kind: type[Any], field: str) -> Reader:
+    def read(item: object) -> object:
+        if kind is float and type(item) is int:
+            return float(item)
+        if type(item) is not kind:
+            raise BadFrame(f"{field} has the wrong type.")
+        if kind is int and not -INT_MAX <= cast(int, item) <= INT_MAX:
+            raise BadFrame(f"{field} is out of range.")
+        if kind is str and len(cast(str, item)) > TEXT_MAX:
+            raise BadFrame(f"{field} is too long.")
+        return item
+
+    return read
