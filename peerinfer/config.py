@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from peerinfer.errors import ConfigInvalid
+from peerinfer.names import clean_name
 
 API_PORT = 8642
 PEER_PORT = 8643
-NAME_MAX = 64
-"""Characters of a node's name: enough for a host name's label, short enough for one line of a table."""
 HOME_VARIABLE = "PEERINFER_HOME"
 API_HOSTS_VARIABLE = "PEERINFER_API_HOSTS"
 
@@ -50,7 +48,7 @@ class NodeConfig:
     home: Path
     """Folder of this node's identity, models and state."""
     name: str
-    """What people call this node; at most `NAME_MAX` characters."""
+    """What people call this node; at most `names.NAME_MAX` characters."""
     api: Listen = Listen("127.0.0.1", API_PORT)
     """Where the local HTTP API listens."""
     listen: Listen = Listen("0.0.0.0", PEER_PORT)  # noqa: S104  (peers are other machines; every link is mutual TLS)
@@ -77,13 +75,7 @@ def default_home() -> Path:
 
 def default_name() -> str:
     """This machine's host name without its domain."""
-    return clean_node_name(socket.gethostname().partition(".")[0]) or "node"
-
-
-def clean_node_name(text: str) -> str:
-    """`text` without control and direction characters, on one line, cut to `NAME_MAX`."""
-    kept = "".join(c for c in text if unicodedata.category(c)[0] != "C" and unicodedata.category(c) not in {"Zl", "Zp"})
-    return kept.strip()[:NAME_MAX]
+    return clean_name(socket.gethostname().partition(".")[0]) or "node"
 
 
 def api_hosts_from_environment() -> tuple[str, ...]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from peerinfer.config import Listen, api_hosts_from_environment, clean_node_name, default_home, default_name
+from peerinfer.config import Listen, api_hosts_from_environment, default_home, default_name
 from peerinfer.errors import ConfigInvalid
+from peerinfer.names import clean_name
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8642", "localhost:0", "[::1]:80", "0.0.0.0:65535"])
@@ -22,8 +23,8 @@ def test_bad_addresses_are_told(text: str) -> None:
 
 
 def test_names_are_cleaned() -> None:
-    assert clean_node_name(" de\x1b[31msk\u202e\n ") == "de[31msk"
-    assert len(clean_node_name("x" * 100)) == 64
+    assert clean_name(" de\x1b[31msk\u202e\n ") == "de[31msk"
+    assert len(clean_name("x" * 100)) == 64
     assert default_name()
 
 

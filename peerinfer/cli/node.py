@@ -16,8 +16,8 @@ from peerinfer.cli.show import note, result
 from peerinfer.cli.verbs import Verbs, add_verb, home_of, listen_address, whole_number, with_daemon
 from peerinfer.cli.waiting import until
 from peerinfer.config import API_PORT, PEER_PORT, Listen, NodeConfig, api_hosts_from_environment, default_name
-from peerinfer.config import clean_node_name as clean
 from peerinfer.errors import DaemonAbsent, PeerinferError
+from peerinfer.names import clean_name
 from peerinfer.net.address import split_address
 
 STOP_S = 30.0
@@ -79,7 +79,7 @@ def run_up(args: argparse.Namespace) -> int:
 
     config = NodeConfig(
         home=home_of(args),
-        name=clean(args.name) or default_name(),
+        name=clean_name(args.name) or default_name(),
         api=args.api,
         listen=args.listen,
         peers=tuple(args.peer),

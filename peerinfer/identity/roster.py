@@ -16,11 +16,11 @@ remove others. It could as well have done that before: each member can empty the
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from peerinfer import names
 from peerinfer.identity.keys import ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, NodeId, SigningKey, node_id_of, verify
 from peerinfer.packing import pack, unpack
 
@@ -30,7 +30,6 @@ STATEMENTS_MAX = 1024
 """Kept per mesh: four lives of a full mesh. Removes are kept first, so that a flood of admits hides none."""
 STATEMENT_MAX_BYTES = 8192
 """A remove that keeps 255 members has 4.7 kB."""
-NAME_MAX = 64
 """Characters of a peer's name."""
 
 _DOMAIN = b"peerinfer/roster/v1\0"
@@ -163,13 +162,8 @@ class Roster:
 
 
 def clean_name(text: str) -> str:
-    """A name fit for a screen: no control, formatting or line characters, single spaces, at most 64 characters."""
-    visible = "".join(" " if char.isspace() else char for char in text if char.isspace() or _is_visible(char))
-    return " ".join(visible.split())[:NAME_MAX].strip() or "unnamed"
-
-
-def _is_visible(char: str) -> bool:
-    return not unicodedata.category(char).startswith("C")
+    """A member's name fit for a screen; never empty."""
+    return names.clean_name(text) or "unnamed"
 
 
 def _signed_text(mesh_id: str, body: bytes) -> bytes:

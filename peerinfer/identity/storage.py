@@ -21,7 +21,6 @@ from peerinfer.identity.roster import MEMBERS_MAX, STATEMENTS_MAX, Admit, Roster
 
 _CURRENT = "current"
 _NAME = "name"
-_INCARNATION = "incarnation"
 
 
 class Identity:
@@ -186,16 +185,6 @@ class Identity:
         _settle(self._folder, membership)
         self._membership = membership
         forget_keys(left)
-
-    def next_incarnation(self, above: int = 0) -> int:
-        """A number greater than `above` and than any given before on this home, on disk before it is returned."""
-        path = self._folder / _INCARNATION
-        stored = _read(path) or "0"
-        if not stored.isdecimal():
-            raise HomeError(f"The file {path} holds no number. Move {self._folder} away to begin as a new node.")
-        number = max(int(stored), above) + 1
-        write_private(path, str(number).encode())
-        return number
 
     def _keep(self, roster: Roster) -> None:
         membership = self._membership.with_roster(roster)

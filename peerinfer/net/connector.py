@@ -14,10 +14,11 @@ import aiohttp
 
 from peerinfer.clock import monotonic_us
 from peerinfer.errors import DuplicateLink, LinkDown, LinkError, NotTrusted, ProtocolMismatch
+from peerinfer.names import clean_name
 from peerinfer.net.address import join_address, split_address
 from peerinfer.net.handshake import shake_hands
 from peerinfer.net.link import ClockUs, Link
-from peerinfer.net.link_messages import PROTOCOL, GoodbyeReason, Hello, clean_name
+from peerinfer.net.link_messages import PROTOCOL, GoodbyeReason, Hello
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.net.wire import CLOSE_TIMEOUT_S, LINK_PATH, MESSAGE_LIMIT, Wire
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,6 @@ from peerinfer.net.messages import Tag, message
 
 PROTOCOL: Final = 1
 """Version of everything that peers say to each other. It changes when an older node could misunderstand a newer one."""
-NAME_MAX: Final = 64
 """Characters of a node's name: a name is for people, and it must fit a line."""
 NODE_ID_CHARACTERS: Final = 32
 PEERS_MAX: Final = 64
@@ -116,9 +114,3 @@ def check_node_id(text: str) -> None:
     """Raises `ValueError` unless `text` is 32 lower-case hexadecimal characters."""
     if len(text) != NODE_ID_CHARACTERS or not set(text) <= set("0123456789abcdef"):
         raise ValueError("not a node id")
-
-
-def clean_name(text: str) -> str:
-    """A peer's name made fit to show: no control or direction characters, one line, at most `NAME_MAX` long."""
-    kept = "".join(c for c in text if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-    return kept.strip()[:NAME_MAX]

@@ -7,7 +7,9 @@ and model files stay.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,10 @@ from peerinfer.pipeline.tokenizers import TokenizerPool
 from peerinfer.telemetry.collector import Collector, default_probes
 
 PEERS_FILE = "peers.json"
+RESTART_PAUSE_S = 1.0
+"""Before a duty that failed is taken up again, so that a lasting fault does not spin."""
+
+log = logging.getLogger(__name__)
 
 
 class MeshSession:
@@ -83,8 +89,9 @@ class MeshSession:
         self.port = await self._server.start(host, listen_port)
         await self.portrait.refresh(lambda: None)
         self._dialer.start((*self._config.peers, *addresses))
-        self._run(self._pipeline.run(), self._gossip.run(), self.control.run())
-        self._run(self.portrait.run(self._gossip.announce))
+        portrait = partial(self.portrait.run, self._gossip.announce)
+        for duty in (self._pipeline.run, self._gossip.run, self.control.run, portrait):
+            self._tasks.append(asyncio.create_task(_keep_up(duty)))
         if self._config.mdns:
             self.discovery = Discovery(host, self.port, self._hints, self._dialer.found)
             await self.discovery.start()
@@ -161,5 +168,12 @@ class MeshSession:
         self._dialer.set_removed(self._identity.roster.removed)
         self._dialer.reconsider()
 
-    def _run(self, *work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.extend(asyncio.create_task(each) for each in work)
+
+async def _keep_up(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs a duty until cancelled; a fault of this program is logged, and the duty taken up again."""
+    while True:
+        try:
+            await duty()
+        except Exception:
+            log.exception("A duty of this node failed; it is taken up again.")
+        await asyncio.sleep(RESTART_PAUSE_S)

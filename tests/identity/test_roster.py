@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from peerinfer.identity import roster as roster_module
 from peerinfer.identity.keys import SigningKey
-from peerinfer.identity.roster import NAME_MAX, Admit, Remove, Roster, Statement, clean_name
+from peerinfer.identity.roster import Admit, Remove, Roster, Statement, clean_name
+from peerinfer.names import NAME_MAX
 
 MESH = "ab" * 16
 KEYS = [SigningKey.from_raw(bytes([number]) * 32) for number in range(6)]

@@ -45,7 +45,7 @@ def test_it_is_made_once(tmp_path: Path):
 def test_nobody_else_may_read(tmp_path: Path):
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
-    Identity.open(home).next_incarnation()
+    Identity.open(home)
     assert home.stat().st_mode & 0o777 == 0o700
     modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in sorted(home.rglob("*"))}
     assert modes == {True: 0o700, False: 0o600}
@@ -157,15 +157,6 @@ def test_an_admission_must_hold_together(tmp_path: Path):
             Admission.from_bytes(data)
 
 
-def test_incarnations_only_grow(tmp_path: Path):
-    assert [Identity.open(tmp_path).next_incarnation() for _ in range(3)] == [1, 2, 3]
-    identity = Identity.open(tmp_path)
-    assert identity.next_incarnation(above=10) == 11
-    assert identity.next_incarnation(above=4) == 12
-    identity.leave()
-    assert identity.next_incarnation() == 13
-
-
 class PowerCut(BaseException):
     """The machine stops here: nothing after it runs."""
 
@@ -187,13 +178,12 @@ def cut_power_at(write: int, after: bool, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before replace", "after replace"])
-@pytest.mark.parametrize("verb", ["adopt", "leave", "merge", "incarnation"])
+@pytest.mark.parametrize("verb", ["adopt", "leave", "merge"])
 def test_a_crash_at_any_write_leaves_old_or_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, after: bool
 ):
     desk = Identity.open(tmp_path / "desk")
     lap = Identity.open(tmp_path / "lap")
-    lap.next_incarnation()
     old = facts(lap)
     admission = desk.admit(lap.request_certificate(desk.mesh_id))
     grown = lap.roster.removing(SigningKey.create(), "ab" * 16)
@@ -203,7 +193,6 @@ def test_a_crash_at_any_write_leaves_old_or_new(
         "adopt": lambda identity: identity.adopt_admission(admission, desk.mesh_id),
         "leave": Identity.leave,
         "merge": lambda identity: identity.merge_statements(grown.to_wire()),
-        "incarnation": Identity.next_incarnation,
     }
     for write in itertools.count(1):
         home = shutil.copytree(tmp_path / "lap", tmp_path / f"lap{write}")
@@ -222,8 +211,7 @@ def test_a_crash_at_any_write_leaves_old_or_new(
             assert again.node_id != lap.node_id
         else:
             assert found in (old, new)
-        assert again.next_incarnation() > 1
         if finished:
             assert found == facts(identity)
-            assert write > {"adopt": 7, "leave": 7, "merge": 1, "incarnation": 1}[verb]
+            assert write > {"adopt": 7, "leave": 7, "merge": 1}[verb]
             return

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerinfer.errors import BadFrame
+from peerinfer.names import NAME_MAX, clean_name
 from peerinfer.net.address import is_ip_address, join_address, split_address
 from peerinfer.net.link_messages import (
-    NAME_MAX,
     Goodbye,
     GoodbyeReason,
     Hello,
@@ -18,7 +18,6 @@ from peerinfer.net.link_messages import (
     PeerAddresses,
     Ping,
     Pong,
-    clean_name,
 )
 from peerinfer.net.messages import decode, encode
 
@@ -62,7 +61,7 @@ def test_invalid_values_are_refused(wire: str):
 
 
 def test_names_are_made_fit_to_show():
-    assert clean_name("  Ada\x1b[31m\u202e\n's laptop ") == "Ada[31m's laptop"
+    assert clean_name("  Ada\x1b[31m\u202e\n's laptop ") == "Ada[31m 's laptop"
     assert clean_name("é 猫") == "é 猫"
 
 
