@@ -19,7 +19,9 @@ def pack(value: object) -> bytes:
     return cast(bytes, _msgpack.packb(value, use_bin_type=True))
 
 
-def unpack(data: bytes | memoryview, max_bytes: int, maps: bool = False) -> object:
+def unpack(
+    data: bytes | memoryview, max_bytes: int, maps: bool = False, text_max_bytes: int = TEXT_MAX_BYTES
+) -> object:
     """The value in `data`, which must be exactly one value. Raises `ValueError` for anything else.
 
     `max_bytes` bounds the input and each binary value in it; maps are refused unless `maps`.
@@ -34,7 +36,7 @@ def unpack(data: bytes | memoryview, max_bytes: int, maps: bool = False) -> obje
                 raw=False,
                 use_list=True,
                 strict_map_key=True,
-                max_str_len=TEXT_MAX_BYTES,
+                max_str_len=text_max_bytes,
                 max_bin_len=max_bytes,
                 max_array_len=ITEMS_MAX,
                 max_map_len=ITEMS_MAX if maps else 0,

@@ -30,7 +30,7 @@ from peerinfer.control.state import Instance, InstanceState
 from peerinfer.control.status import Measured, View, loading_share, status
 from peerinfer.control.worker import StageKeeper
 from peerinfer.election.effects import LeaderChanged, SendTo
-from peerinfer.errors import BadRequest, LinkError, PeerinferError, UnknownModel, error_from_code
+from peerinfer.errors import BadRequest, LinkError, PeerinferError, Unavailable, UnknownModel, error_from_code
 from peerinfer.gossip.service import GossipService, Wires
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
 
@@ -103,6 +103,12 @@ class ControlService:
             self._look()
             self._carry_out(self._plane.tick(self._around.clock()))
             await asyncio.sleep(TICK_S)
+
+    def close(self) -> None:
+        """Ends what this node still waits for: the session is over."""
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(Unavailable("This node is moving or stopping. Send the request again."))
 
     # Questions
 

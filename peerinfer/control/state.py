@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 from peerinfer.net.frames import Epoch
 
+SLOTS_MAX = 256
+"""Sequences of one instance: each is a KV cache on every stage."""
+CONTEXT_MAX = 1 << 24
+"""Tokens of one slot; no model was trained for more."""
+STAGES_MAX = 64
+"""Stages of one instance: the links of one node."""
+
 
 class InstanceState(enum.StrEnum):
     """Where a placed model stands."""
@@ -45,3 +52,16 @@ class Instance:
     """Sequences served at once."""
     reason: str = ""
     """Why it failed or is not ready, as a sentence."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what no honest leader places: lists of instances come from any member."""
+        if (
+            min(self.epoch.counter, self.epoch.n) < 0
+            or not 1 <= self.slots <= SLOTS_MAX
+            or not 1 <= self.context <= CONTEXT_MAX
+        ):
+            raise ValueError("an instance with impossible numbers")
+        if not 1 <= len(self.stages) <= STAGES_MAX or any(
+            not 0 <= stage.first_layer < stage.last_layer for stage in self.stages
+        ):
+            raise ValueError("an instance with impossible stages")

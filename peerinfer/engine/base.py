@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,8 @@ Hidden = npt.NDArray[np.float32]
 """Hidden states, shape (tokens, n_embd)."""
 Logits = npt.NDArray[np.float32]
 """Logits, shape (rows to sample, vocabulary)."""
+LOGIT_BIAS_MAX = 1024
+"""Tokens that one request may favour or avoid."""
 TokenIds = npt.NDArray[np.int32]
 """Token ids, shape (tokens,)."""
 
@@ -41,6 +44,15 @@ class Sampling:
     """Chance of token number i depends on (seed, i) alone, so an answer can be resumed elsewhere."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """(token id, value added to its logit) pairs."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for numbers that no sampler can work with: a request may come from any member."""
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        numbers = (self.temperature, self.top_p, self.min_p, *penalties, *(value for _, value in self.logit_bias))
+        if not all(math.isfinite(number) for number in numbers) or len(self.logit_bias) > LOGIT_BIAS_MAX:
+            raise ValueError("sampling with numbers that are none")
+        if self.temperature < 0 or not 0 <= self.min_p <= 1 or not 0 <= self.top_p <= 1 or self.repetition_penalty <= 0:
+            raise ValueError("sampling with numbers out of range")
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,15 @@ class StageHost:
         """Process id of the child."""
         return self._child.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._child.alive
+
+    def kill(self) -> None:
+        """Ends a child that hangs; its death is told as any other."""
+        self._child.kill()
+
     def run(self, *frame: bytes | memoryview) -> asyncio.Future[bytes]:
         """Sends one step frame (in parts); its answer is for `split_answer`, its error for `engine_failure`."""
         return self._child.post(calls.STEP, *frame)
@@ -121,12 +130,15 @@ class TokenizerHost:
         self._path = vocabulary
         self._child: Child | None = None
         self._opening = asyncio.Lock()
+        self._stopped = False
         self.table = PieceTable(b"", b"")
         self.end_tokens: tuple[int, ...] = ()
 
     async def open(self) -> None:
         """Starts the child unless it runs. Raises `EngineError` or `UnsupportedModel`."""
         async with self._opening:
+            if self._stopped:
+                raise EngineError("This model's tokenizer has just been put away. Send the request again.")
             if self._child is not None and self._child.alive:
                 return
             try:
@@ -163,6 +175,8 @@ class TokenizerHost:
         return tuple(np.frombuffer(body, np.int32).tolist())
 
     async def stop(self) -> None:
-        """Ends the child."""
-        if self._child is not None:
-            await self._child.stop()
+        """Ends the child, for good."""
+        async with self._opening:
+            self._stopped = True
+            if self._child is not None:
+                await self._child.stop()

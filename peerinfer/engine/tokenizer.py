@@ -37,7 +37,7 @@ class TokenizerService:
 
     def __call__(self, kind: int, body: memoryview, emit: Emit) -> Sequence[Part]:  # noqa: ARG002
         """One call."""
-        request = cast(Any, unpack(body, CALL_MAX_BYTES, maps=True))
+        request = cast(Any, unpack(body, CALL_MAX_BYTES, maps=True, text_max_bytes=CALL_MAX_BYTES))
         if kind == OPEN:
             return self._open(Path(str(request)))
         if self._vocabulary is None:

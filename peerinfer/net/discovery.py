@@ -146,8 +146,8 @@ class Discovery:
 
     async def _refresh(self) -> None:
         """Brings what is bound and announced in line with the interfaces, the hint and the pairing window."""
-        addresses = peer_addresses(self._interfaces(), self._listen_host, self._include_virtual)
         try:
+            addresses = peer_addresses(self._interfaces(), self._listen_host, self._include_virtual)
             if self._zeroconf is None or self._rebind or addresses != self._addresses:
                 self._rebind = False
                 await self._shut()

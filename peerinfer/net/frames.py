@@ -37,6 +37,7 @@ ROW_SAMPLE: Final = 1
 
 _HEADER: Final = struct.Struct("<BBHIIIIIQqQ16sQ16s")
 _ROW: Final = struct.Struct("<HHIII")
+ID_BYTES: Final = 16
 HEADER_BYTES: Final = _HEADER.size
 _STAMP: Final = struct.Struct("<q")
 _STAMP_AT: Final = struct.calcsize("<BBHIIIIIQ")
@@ -111,6 +112,11 @@ class FrameHead:
     def decode_rows(self) -> int:
         """Number of rows if each is a single token, else 0: decode steps are what is measured."""
         return self.rows if self.rows == self.tokens else 0
+
+
+def is_frame_id(text: str) -> bool:
+    """Whether `text` can stand in a header as an instance or a node: 32 lower-case hexadecimal characters."""
+    return len(text) == 2 * ID_BYTES and set(text) <= set("0123456789abcdef")
 
 
 def is_frame(data: bytes | memoryview) -> bool:

@@ -111,14 +111,14 @@ class LinkServer:
         transport = request.transport
         if transport is None or request.path != LINK_PATH or not upgrade.can_prepare(request):
             return web.Response(status=404)
-        if timer := self._idle.pop(transport, None):
-            timer.cancel()
         try:
             tls: Any = transport.get_extra_info("ssl_object")
             peer = self._connector.trust.peer_of(tls)
         except NotTrusted as error:
             self._connector.tell_refused(request.remote or "", error)
             return web.Response(status=403)
+        if timer := self._idle.pop(transport, None):
+            timer.cancel()
         await upgrade.prepare(request)
         await self._connector.accept(Wire(upgrade), peer)
         return upgrade

@@ -33,6 +33,8 @@ class Actions:
         self._identity_changed = identity_changed
         self._invitation: PairingHost | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._pairing = asyncio.Lock()
+        """One change of who is paired with whom at a time."""
 
     def status(self) -> JsonObject:
         """`GET /peerinfer/state`."""
@@ -78,6 +80,10 @@ class Actions:
 
     async def invite(self) -> OpenInvite:
         """Opens the window."""
+        async with self._pairing:
+            return await self._invite()
+
+    async def _invite(self) -> OpenInvite:
         if self._invitation is not None and self._invitation.outcome is None:
             raise PairingBusy("An invitation is open already. Wait for its end, or close it, then invite again.")
         await self.close_invite()
@@ -119,11 +125,13 @@ class Actions:
             host, port = split_address(wish.host) if wish.host else ("", 0)
         except ValueError as error:
             raise BadRequest(str(error)) from None
-        progress(Progress(f"Asking {wish.host or 'the inviting node'} to be let in"))
-        joined = await join(identity, host, port, wish.code)
-        progress(Progress("Joining the mesh"))
-        await self._node.change_membership(joined.addresses)
-        self._identity_changed()
+        async with self._pairing:
+            await self.close_invite()
+            progress(Progress(f"Asking {wish.host or 'the inviting node'} to be let in"))
+            joined = await join(identity, host, port, wish.code)
+            progress(Progress("Joining the mesh"))
+            await self._node.change_membership(joined.addresses)
+            self._identity_changed()
         inviter = identity.inviter
         name = identity.roster.members[inviter].name if inviter in identity.roster.members else ""
         return {"mesh": joined.mesh_id, "node": inviter, "name": name}
@@ -150,13 +158,14 @@ class Actions:
         identity = self._node.identity
         if identity.is_alone:
             raise PairingError("This node is in no mesh but its own; there is nothing to leave.")
-        await self.close_invite()
-        identity.remove(identity.node_id)
-        self._node.session.roster.tell_all()
-        await asyncio.sleep(FAREWELL_S)
-        identity.leave()
-        await self._node.change_membership()
-        self._identity_changed()
+        async with self._pairing:
+            await self.close_invite()
+            identity.remove(identity.node_id)
+            self._node.session.roster.tell_all()
+            await asyncio.sleep(FAREWELL_S)
+            identity.leave()
+            await self._node.change_membership()
+            self._identity_changed()
         return {"mesh": identity.mesh_id}
 
     async def down(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from peerinfer.config import NodeConfig
-from peerinfer.errors import Unavailable
+from peerinfer.errors import PortInUse, Unavailable
 from peerinfer.identity.storage import Identity
 from peerinfer.models.store import ModelStore
 from peerinfer.node.session import MeshSession
@@ -45,7 +45,11 @@ class Node:
         """The identity now is that of another mesh: a new session, which dials `addresses` first."""
         async with self._switching:
             await self._end()
-            await self._begin(addresses)
+            try:
+                await self._begin(addresses)
+            except PortInUse:  # taken in between: a node on another port is better than none
+                self._port = 0
+                await self._begin(addresses)
 
     async def open(self, request: ChatRequest) -> Answer:
         """`ChatService.open` of the session at work."""

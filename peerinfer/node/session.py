@@ -25,6 +25,7 @@ from peerinfer.gossip.storage import Incarnation
 from peerinfer.identity.authority import HINT_PERIOD_S, discovery_hint
 from peerinfer.identity.storage import Identity
 from peerinfer.models.store import ModelStore
+from peerinfer.net.address import is_ip_address, split_address
 from peerinfer.net.connector import Connector
 from peerinfer.net.dialer import Dialer
 from peerinfer.net.discovery import Discovery
@@ -88,7 +89,7 @@ class MeshSession:
         host = self._config.listen.host
         self.port = await self._server.start(host, listen_port)
         await self.portrait.refresh(lambda: None)
-        self._dialer.start((*self._config.peers, *addresses))
+        self._dialer.start((*self._config.peers, *filter(_is_address, addresses)))
         portrait = partial(self.portrait.run, self._gossip.announce)
         for duty in (self._pipeline.run, self._gossip.run, self.control.run, portrait):
             self._tasks.append(asyncio.create_task(_keep_up(duty)))
@@ -98,6 +99,7 @@ class MeshSession:
 
     async def stop(self) -> None:
         """Ends stages, links and discovery."""
+        self.control.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,7 +117,8 @@ class MeshSession:
 
     def peer_addresses(self) -> tuple[str, ...]:
         """Where a newcomer finds members: this node first (`:port` on the host it pairs with), then its peers."""
-        return (f":{self.port}", *(facts.address for facts in self.switchboard.peers().values()))
+        peers = (facts.address for facts in self.switchboard.peers().values())
+        return (f":{self.port}", *(address for address in peers if is_ip_address(address)))
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
@@ -177,3 +180,12 @@ async def _keep_up(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
         except Exception:
             log.exception("A duty of this node failed; it is taken up again.")
         await asyncio.sleep(RESTART_PAUSE_S)
+
+
+def _is_address(text: str) -> bool:
+    """Whether a peer told something that can be dialled."""
+    try:
+        split_address(text)
+    except ValueError:
+        return False
+    return True

@@ -27,6 +27,8 @@ CREDIT_LAPSE_S = 30.0
 """How long a sequence without credit keeps its slot: a reader slower than this is taken for gone."""
 STEP_DEADLINE_S = 120.0
 """A step that is not back by then is lost; a chunk on the slowest machine takes a few seconds per stage."""
+TOKEN_MAX = 2**31 - 1
+"""Token ids are int32."""
 RESTARTS_MAX = 2
 """How often a request is prefilled again after a stage said `desync`; then it fails."""
 
@@ -98,11 +100,13 @@ class Batcher:
 
     def step_done(self, message: StepDone, now: float) -> tuple[Effect, ...]:
         """A step went round: its sampled tokens continue their sequences."""
-        if self._steps.pop(message.step, None) is None:
+        step = self._steps.pop(message.step, None)
+        if step is None:
             return ()
+        asked = {(row.slot, row.generation) for row in step.rows if row.sample}
         for row in message.rows:
             sequence = self._tenant(row.slot, row.generation)
-            if sequence is None:
+            if sequence is None or (row.slot, row.generation) not in asked or not 0 <= row.token <= TOKEN_MAX:
                 continue
             sequence.sampled(row.token)
             if row.finish:

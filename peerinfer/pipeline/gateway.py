@@ -15,7 +15,7 @@ from typing import Protocol
 from peerinfer.clock import Clock
 from peerinfer.control.state import Instance
 from peerinfer.engine.host import TokenizerHost
-from peerinfer.errors import BadRequest, ContextExceeded, LinkDown, StageLost, Unavailable
+from peerinfer.errors import BadRequest, ContextExceeded, LinkDown, LinkError, StageLost, Unavailable
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.pipeline.answer import CREDITS, LiveAnswer
 from peerinfer.pipeline.first import id_bytes
@@ -112,7 +112,9 @@ class Gateway:
             self._speeds[instance_id] = (answer.tokens_per_s, answer.ttft_ms)
 
     def _submit(self, answer: LiveAnswer, instance: Instance, request: ChatRequest, end_tokens: Sequence[int]) -> None:
-        first = instance.stages[0].node
+        first, last = instance.stages[0].node, instance.stages[-1].node
+        if last != self._switchboard.own_id and not self._switchboard.is_connected(last):
+            raise StageLost("The machine that ends this model's pipeline is not reachable from here. Try again soon.")
         request_id = answer.request_id
         answer.grant = lambda tokens: self._tell(first, Credit(request_id, instance.id, tokens))
         answer.stop = lambda: self._tell(first, Stop(request_id, instance.id))
@@ -129,9 +131,9 @@ class Gateway:
         self._answers[request_id] = (answer, instance)
         try:
             self._switchboard.send(first, message)
-        except LinkDown as error:
+        except LinkError as error:
             self._forget(request_id)
-            raise StageLost(f"The machine that starts this model's pipeline is not reachable. {error}") from None
+            raise StageLost(f"The machine that starts this model's pipeline cannot be asked. {error}") from None
 
     def _check_private(self, request: ChatRequest, instance: Instance) -> None:
         if request.private and any(place.node != self._switchboard.own_id for place in instance.stages):

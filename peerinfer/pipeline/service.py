@@ -13,7 +13,7 @@ from peerinfer.engine.base import StageSpec
 from peerinfer.errors import BadFrame, LinkDown, ModelError, PeerinferError
 from peerinfer.gossip.snapshot import HeldStage
 from peerinfer.models.store import ModelStore
-from peerinfer.net.frames import Epoch, peek
+from peerinfer.net.frames import Epoch, is_frame_id, peek
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.pipeline.first import FirstStage
 from peerinfer.pipeline.messages import Credit, Ended, StepDone, StepTrouble, Stop, Submit
@@ -57,9 +57,11 @@ class PipelineService:
         """Ticks until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
-            for held in list(self._held.values()):
-                if held.first is not None:
-                    held.first.tick()
+            for first in [held.first for held in self._held.values() if held.first is not None]:
+                try:
+                    first.tick()
+                except Exception:
+                    log.exception("A tick of one instance failed; the others go on.")
 
     async def stop(self) -> None:
         """Drops every stage and waits until their processes have ended."""
@@ -75,6 +77,8 @@ class PipelineService:
         key = (instance.id, instance.epoch)
         if key in self._held:
             return
+        if not (is_frame_id(instance.id) and is_frame_id(instance.epoch.node)):
+            raise BadFrame("A stage of an instance whose ids are none was refused.")
         ring = Ring(instance, assignment.stage)
         runner = StageRunner(ring, self._switchboard, report, self._clock)
         first = FirstStage(ring, runner, self._switchboard, self._clock) if ring.is_first else None

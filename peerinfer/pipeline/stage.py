@@ -26,6 +26,8 @@ RUNNING_MAX = 2
 """Frames in the child at once: one computing, one behind it, so that the child never waits for the daemon."""
 INBOX_MAX = 64
 """Frames that wait here; the first stage never has that many under way, so more is a fault."""
+CALL_MAX_S = 110.0
+"""A child that has not answered a step by then hangs, and is killed: a little before the first stage gives it up."""
 REBIRTHS_MAX = 3
 """Deaths of the child within `REBIRTH_SPAN_S` after which the stage is given up."""
 REBIRTH_SPAN_S = 60.0
@@ -91,6 +93,9 @@ class StageRunner:
 
     def deliver(self, step: int, parts: Parts, decode_rows: int) -> None:
         """Takes a frame, in order. `decode_rows` is 0 unless every row is one token: those steps are measured."""
+        if self.state == "failed":
+            self._trouble(step, "engine_died", "The engine of one stage cannot be started. Load the model again.")
+            return
         if len(self._inbox) >= INBOX_MAX:
             self._trouble(step, "engine_error", "Too many steps wait at one stage.")
             return
@@ -119,19 +124,25 @@ class StageRunner:
             host = await StageHost.start(spec, lambda share: self._loading(0.5 + share * 0.5), self._died)
         except PeerinferError as error:
             self._give_up(str(error))
-            return
-        except OSError as error:
-            self._give_up(f"The stage could not be prepared: {error}.")
-            return
-        self._up(host)
+        except Exception as error:
+            log.exception("A stage could not be prepared.")
+            self._give_up(f"The stage could not be prepared ({type(error).__name__}: {error}).")
+        else:
+            self._up(host)
 
     async def _reload(self, spec: StageSpec) -> None:
         try:
             self._up(await StageHost.start(spec, self._loading, self._died))
         except PeerinferError as error:
             self._give_up(str(error))
+        except Exception as error:
+            log.exception("An engine could not be started again.")
+            self._give_up(f"The engine could not be started again ({type(error).__name__}: {error}).")
 
     def _up(self, host: StageHost) -> None:
+        if not host.alive:
+            self._give_up("The engine died as soon as it had loaded. Load the model again.")
+            return
         self._host = host
         self._become("ready", "", 1.0)
         self._feed()
@@ -172,6 +183,8 @@ class StageRunner:
             step, parts, decode_rows = self._inbox.popleft()
             self._running += 1
             answer = self._host.run(*parts)
+            timer = asyncio.get_running_loop().call_later(CALL_MAX_S, self._host.kill)
+            answer.add_done_callback(lambda _, timer=timer: timer.cancel())
             answer.add_done_callback(partial(self._answered, self._host, step, monotonic_us(), decode_rows))
 
     def _answered(self, host: StageHost, step: int, sent_us: int, rows: int, answer: asyncio.Future[bytes]) -> None:
@@ -218,7 +231,7 @@ class StageRunner:
             step, parts = await self._outbox.get()
             try:
                 await self._post.send_frame(self.ring.next_node, parts)
-            except LinkDown as error:
+            except PeerinferError as error:
                 self._trouble(step, "link_down", str(error))
             self._unsent -= 1
 

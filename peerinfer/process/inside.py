@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
+import psutil
+
 from peerinfer.errors import PeerinferError
 from peerinfer.packing import pack
 from peerinfer.process import pipe
@@ -107,7 +109,8 @@ def _take_standard_pipes() -> tuple[io.BufferedReader, io.FileIO]:
 
 
 def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
+    daemon = psutil.Process(parent)  # Windows keeps naming a parent that is gone, so it must be looked at, too
+    while os.getppid() == parent and daemon.is_running():
         time.sleep(PARENT_POLL_S)
     os._exit(1)
 

@@ -38,6 +38,9 @@ class MemorySwitchboard(Switchboard):
     def local_us(self, sender: str, stamp_us: int) -> int | None:
         return stamp_us
 
+    def is_connected(self, node: str) -> bool:
+        return node in self._others
+
     def cut(self) -> None:
         """This node vanishes: nobody reaches it any more, and everybody hears so."""
         del self._others[self.own_id]

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerinfer.pipeline.batcher import CREDIT_LAPSE_S, PREFILL_CHUNK, STEP_DEADLINE_S, WAITING_MAX
-from peerinfer.pipeline.messages import Credit, Stop
-from tests.pipeline.ring_model import RingModel, expected_answer, submit
+from peerinfer.pipeline.effects import RunStep
+from peerinfer.pipeline.messages import Credit, SampledRow, StepDone, Stop
+from tests.pipeline.ring_model import EPOCH, RingModel, expected_answer, submit
 
 GATEWAY = "gg"
 CONTEXT = 600
@@ -192,3 +193,18 @@ def test_a_step_that_never_comes_back_fails_its_request() -> None:
     ask(ring, "b", prompt_of(1, 4))
     ring.drain()
     assert ring.answers["b"] == expected_answer(prompt_of(1, 4), 20)
+
+
+@pytest.mark.parametrize("token", [-1, 2**31, 2**40])
+def test_results_that_cannot_be_are_not_taken(token: int) -> None:
+    """A faulty last stage says a token that is none, or one for a slot that did not ask: neither does harm."""
+    ring = RingModel(1, 2, CONTEXT)
+    ask(ring, "a", prompt_of(1, 4))
+    ask(ring, "b", prompt_of(2, 4))
+    (_, step), _ = ring.flying.popleft(), ring.flying.clear()
+    row = step.rows[0]
+    other = SampledRow(1 - row.slot, 1, 5, "")
+    done = StepDone("aa" * 16, EPOCH, step.step, (SampledRow(row.slot, row.generation, token, ""), other))
+    effects = ring.batcher.step_done(done, 0.0)
+    tokens = [token for effect in effects if isinstance(effect, RunStep) for token in effect.tokens]
+    assert tokens == list(prompt_of(2, 4))
