@@ -17,6 +17,8 @@ from peerinfer.engine.base import Hidden, TokenIds
 llama: Any = llama_cpp
 """The ctypes module; it carries no types."""
 
+_installed: list[Any] = []
+"""The log callback that llama.cpp holds: it must outlive whoever set it, for llama.cpp will call it again."""
 LOG_LEVEL_ERROR = 4
 """`GGML_LOG_LEVEL_ERROR` in ggml.h."""
 
@@ -47,6 +49,7 @@ class NativeLog:
 
         self._callback: Any = llama.llama_log_callback(receive)
         llama.llama_log_set(self._callback, ctypes.c_void_p(0))
+        _installed[:] = [self._callback]
 
     def last(self) -> str:
         """The last error line, as the end of a sentence."""
