@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import llama_cpp
 import pytest
@@ -14,7 +15,7 @@ from peerinfer.models.store import ModelStore
 pytestmark = pytest.mark.slow
 
 
-def test_the_demo_answers_as_the_whole_model(tmp_path: object) -> None:
+def test_the_demo_answers_as_the_whole_model(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "peerinfer", "demo", "--json", "--nodes", "3"]
     ask = ["--prompt", "Why is the sky blue?", "--max-tokens", "24"]
     done = subprocess.run([*command, *ask], check=False, capture_output=True, text=True, timeout=240)
@@ -23,14 +24,12 @@ def test_the_demo_answers_as_the_whole_model(tmp_path: object) -> None:
     assert len(shown["stages"]) == 3
     assert len(shown["token_ids"]) == 24
     assert shown["text"]
-    assert shown["token_ids"] == _greedy(shown["prompt_token_ids"], 24)
+    assert shown["token_ids"] == _greedy(tmp_path, shown["prompt_token_ids"], 24)
 
 
-def _greedy(prompt: list[int], count: int) -> list[int]:
+def _greedy(home: Path, prompt: list[int], count: int) -> list[int]:
     """What llama-cpp-python gives greedily for the whole model."""
-    from pathlib import Path
-
-    entry = ModelStore(Path("no-such-home")).find("smollm2")
+    entry = ModelStore(home).find("smollm2")
     model = llama_cpp.Llama(str(entry.path), n_ctx=512, verbose=False)
     tokens: list[int] = []
     for token in model.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0):
