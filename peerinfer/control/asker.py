@@ -7,8 +7,8 @@ from typing import Final
 
 from peerinfer.control.effects import Answered, Effects
 from peerinfer.control.messages import LoadRequest, RequestReply, UnloadRequest
-from peerinfer.election.effects import SendTo
 from peerinfer.errors import NoLeader, QueueFull, Unavailable
+from peerinfer.net.effects import SendTo
 
 NO_LEADER_S: Final = 20.0
 """A leader that went is missed after 10 s, and the next one leads within one more."""
@@ -48,7 +48,8 @@ class Asker:
         """Asks the new leader everything that is not answered."""
         self._leader = leader
         for asked in self._asked.values():
-            asked.leaderless_since = None if leader else asked.leaderless_since or now
+            asked.leaderless_since = None if leader else now
+            asked.send_at = None
         return self.ask_again()
 
     def ask_again(self) -> Effects:
@@ -62,7 +63,7 @@ class Asker:
             return ()
         if reply.code == NoLeader.code:
             asked.send_at = now + ASK_AGAIN_S
-            asked.leaderless_since = asked.leaderless_since or now
+            asked.leaderless_since = now if asked.leaderless_since is None else asked.leaderless_since
             return ()
         del self._asked[reply.request_id]
         return (Answered(reply.request_id, reply.code, reply.reason, reply.instance),)
@@ -71,7 +72,7 @@ class Asker:
         """Asks again where it is time, and gives up where it took too long."""
         effects: Effects = ()
         for request_id, asked in list(self._asked.items()):
-            if asked.leaderless_since is not None and now - asked.leaderless_since >= NO_LEADER_S:
+            if self._is_leaderless(asked) and now - (asked.leaderless_since or now) >= NO_LEADER_S:
                 effects += self._give_up(request_id, NoLeader.code, "Nobody leads the mesh at the moment; try again.")
             elif now - asked.since >= ANSWER_S:
                 effects += self._give_up(request_id, Unavailable.code, "The leader did not answer; see `status`.")
@@ -79,6 +80,10 @@ class Asker:
                 asked.send_at = None
                 effects += self._send(asked.message)
         return effects
+
+    def _is_leaderless(self, asked: _Asked) -> bool:
+        """Whether nobody took the request: there is no leader, or the one there is said that it does not lead (yet)."""
+        return self._leader is None or asked.send_at is not None
 
     def _give_up(self, request_id: str, code: str, reason: str) -> Effects:
         del self._asked[request_id]

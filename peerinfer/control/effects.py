@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peerinfer.control.messages import Instances
+from peerinfer.control.messages import Instances, Intents
 from peerinfer.control.state import Instance
-from peerinfer.election.effects import LeaderChanged, SendTo
+from peerinfer.election.effects import LeaderChanged, SaveBallot
+from peerinfer.net.effects import SendTo
 from peerinfer.net.frames import Epoch
 
 
@@ -14,7 +15,14 @@ from peerinfer.net.frames import Epoch
 class Broadcast:
     """Send `message` to every connected peer (this node knows it already)."""
 
-    message: Instances
+    message: Instances | Intents
+
+
+@dataclass(frozen=True, slots=True)
+class SaveIntents:
+    """Put all intents on disk, synced, before anything that follows: a reply acknowledges one."""
+
+    statements: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +72,16 @@ class InstanceBecameReady:
     instance: Instance
 
 
-Effect = SendTo | Broadcast | StartStage | StopStage | Answered | LeaderChanged | InstancesChanged | InstanceBecameReady
+Effect = (
+    SaveBallot
+    | SaveIntents
+    | SendTo
+    | Broadcast
+    | StartStage
+    | StopStage
+    | Answered
+    | LeaderChanged
+    | InstancesChanged
+    | InstanceBecameReady
+)
 Effects = tuple[Effect, ...]

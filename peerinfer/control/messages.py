@@ -9,6 +9,11 @@ from peerinfer.election.ballot import Ballot
 from peerinfer.net.frames import Epoch
 from peerinfer.net.messages import Tag, message
 
+HELD_MAX = 256
+"""Stages on one node: far more than fit it."""
+STATEMENTS_MAX = 256
+"""As many as a book holds."""
+
 
 @message(Tag.LOAD_REQUEST)
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class RequestReply:
     code: str
     reason: str
     instance: str = ""
+    intent: bytes = b""
+    """What was acknowledged, signed: so the asker knows it too, should the leader die in this moment."""
 
 
 @message(Tag.LOAD_STAGE)
@@ -82,6 +89,53 @@ class StageReport:
     """Share of the loading that is done, 0 … 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldPart:
+    """A stage that a worker holds."""
+
+    instance: Instance
+    stage: int
+    state: str
+    reason: str = ""
+    progress: float = 0.0
+
+
+@message(Tag.STAGES_HELD)
+@dataclass(frozen=True, slots=True)
+class StagesHeld:
+    """Worker → its leader, when it begins to follow or the link is new: this is all that I hold."""
+
+    ballot: Ballot
+    parts: tuple[HeldPart, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.parts) > HELD_MAX:
+            raise ValueError("too many stages on one node")
+
+
+@message(Tag.INTENTS)
+@dataclass(frozen=True, slots=True)
+class Intents:
+    """Any node → any node: signed statements of what is wanted (`control/intents.py`)."""
+
+    statements: tuple[bytes, ...]
+    """Taken in by whom they are new to."""
+    answer: bool = False
+    """Whether the sender asks for what the receiver knows better."""
+
+    def __post_init__(self) -> None:
+        if len(self.statements) > STATEMENTS_MAX:
+            raise ValueError("too many intents in one message")
+
+
+@message(Tag.INTENTS_DIGEST)
+@dataclass(frozen=True, slots=True)
+class IntentsDigest:
+    """Any node → any node: what I know hashes to this; tell me if you know anything else."""
+
+    fingerprint: bytes
+
+
 @message(Tag.INSTANCES)
 @dataclass(frozen=True, slots=True)
 class Instances:
@@ -90,3 +144,5 @@ class Instances:
     ballot: Ballot
     version: int
     instances: tuple[Instance, ...]
+    asking: tuple[str, ...] = ()
+    """Workers that shall tell once more what they hold."""

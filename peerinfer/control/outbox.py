@@ -1,35 +1,49 @@
-"""What a leader has to say, gathered in the order in which it must go out: commands, the list, replies."""
+"""What a leader has to say, gathered in the order in which it must go out: intents, commands, the list, replies."""
 
 from __future__ import annotations
 
-from peerinfer.control.effects import Broadcast, Effects
-from peerinfer.control.messages import Ballot, DropStage, Instances, LoadStage, RequestReply
+from peerinfer.control.effects import Broadcast, Effects, SaveIntents
+from peerinfer.control.intents import IntentBook
+from peerinfer.control.messages import Ballot, DropStage, Instances, Intents, LoadStage, RequestReply
 from peerinfer.control.placed import Placed
 from peerinfer.control.state import Instance, InstanceState
-from peerinfer.election.effects import SendTo
+from peerinfer.net.effects import SendTo
 
 
 class Outbox:
     """Stamps commands and lists with the ballot and a version that only grows; without a ballot it says nothing new."""
 
-    def __init__(self) -> None:
+    def __init__(self, intents: IntentBook) -> None:
         self.ballot: Ballot | None = None
         self.changed = False
         """Whether the list of instances is another than the one told last."""
+        self.is_quiet = False
+        """Whether the list is not told yet: a new leader does not know all that stands."""
+        self._intents = intents
         self._version = 0
+        self._stated: list[bytes] = []
         self._commands: list[SendTo] = []
         self._replies: list[SendTo] = []
+
+    def clear(self) -> None:
+        """This node leads no more: what was not said stays unsaid."""
+        self.ballot, self.changed = None, False
+        self._stated, self._commands, self._replies = [], [], []
+
+    def state(self, statement: bytes) -> None:
+        """An intent that was just minted: it is saved and told before anything else happens."""
+        self._stated.append(statement)
 
     def load(self, placed: Placed, only: str = "", silent_only: bool = False) -> None:
         """Commands the stages that are not ready, on all nodes or one; a worker that holds one just reports again.
 
         `silent_only` leaves out those whose worker reported: for the others the command may have been lost.
         """
-        if self.ballot is None or placed.state is not InstanceState.LOADING:
+        if self.ballot is None or placed.state is not InstanceState.LOADING or placed.is_adopted:
             return
         for number, stage in enumerate(placed.instance.stages):
-            heard = silent_only and number in placed.progress
-            if number not in placed.ready and not heard and only in ("", stage.node):
+            told = placed.told.get(number)
+            if told != "ready" and not (silent_only and told) and only in ("", stage.node):
                 command = LoadStage(self.ballot, self._next_version(), placed.instance, number)
                 self._commands.append(SendTo(stage.node, command))
 
@@ -42,30 +56,45 @@ class Outbox:
             self._commands.append(SendTo(node, command))
 
     def reply(self, to: str, request_id: str, code: str = "", reason: str = "", instance: str = "") -> None:
-        """Answers a request; an empty code means success."""
+        """Answers a request with an error."""
         self._replies.append(SendTo(to, RequestReply(request_id, code, reason, instance)))
 
+    def acknowledge(self, to: str, request_id: str, instance: str, digest: str) -> None:
+        """Answers a request with success, and with the intent that stands now."""
+        self._replies.append(SendTo(to, RequestReply(request_id, "", "", instance, self._intents.statement(digest))))
+
     def answer(self, placed: Placed, code: str = "", reason: str = "") -> None:
-        """Answers everybody who waits for an instance."""
+        """Answers everybody who waits for an instance; an empty code means success."""
         for node, request_id in placed.waiting:
-            self.reply(node, request_id, code, reason, placed.instance.id)
+            if code:
+                self.reply(node, request_id, code, reason, placed.instance.id)
+            else:
+                self.acknowledge(node, request_id, placed.instance.id, placed.instance.digest)
         placed.waiting.clear()
 
-    def again(self, instances: tuple[Instance, ...]) -> Effects:
+    def again(self, instances: tuple[Instance, ...], asking: tuple[str, ...]) -> Effects:
         """The list as it stands, for everybody: who missed it has it then, the others have it already."""
-        return () if self.ballot is None else (Broadcast(Instances(self.ballot, self._version, instances)),)
+        if self.ballot is None or self.is_quiet:
+            return ()
+        return (Broadcast(Instances(self.ballot, self._version, instances, asking)),)
 
     def tell(self, node: str, instances: tuple[Instance, ...]) -> Effects:
         """The list as it stands, for one node."""
-        return () if self.ballot is None else (SendTo(node, Instances(self.ballot, self._version, instances)),)
+        if self.ballot is None or self.is_quiet:
+            return ()
+        return (SendTo(node, Instances(self.ballot, self._version, instances)),)
 
     def empty(self, instances: tuple[Instance, ...]) -> Effects:
         """All that gathered. The list goes before the replies, so who is answered knows already what stands."""
+        stated: Effects = ()
+        if self._stated:
+            stated = (SaveIntents(self._intents.statements), Broadcast(Intents(tuple(self._stated))))
         news: Effects = ()
-        if self.changed and self.ballot is not None:
+        if self.changed and self.ballot is not None and not self.is_quiet:
             news = (Broadcast(Instances(self.ballot, self._next_version(), instances)),)
-        effects = (*self._commands, *news, *self._replies)
-        self._commands, self._replies, self.changed = [], [], False
+            self.changed = False
+        effects = (*stated, *self._commands, *news, *self._replies)
+        self._stated, self._commands, self._replies = [], [], []
         return effects
 
     def _next_version(self) -> int:

@@ -1,14 +1,14 @@
-"""The leader's own record of an instance: its wishes, how far each stage is, and who waits for it."""
+"""The leader's own record of an instance: how far each stage is, who waits for it, and when to look at it again."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 
-from peerinfer.control.messages import StageReport
-from peerinfer.control.planning import Wishes
 from peerinfer.control.state import Instance, InstanceState
 from peerinfer.net.frames import Epoch
+
+Key = tuple[str, Epoch]
+"""Id and epoch: after a partition two epochs of one instance can stand side by side for a while."""
 
 
 @dataclass(slots=True, eq=False)
@@ -16,31 +16,30 @@ class Placed:
     """An instance and what its leader must remember of it."""
 
     instance: Instance
-    wishes: Wishes
     moved_at: float
     """When loading last made progress (seconds)."""
-    ready: set[int] = field(default_factory=set[int])
+    is_adopted: bool = False
+    """Whether a former leader placed it, and its workers did not tell of all its stages yet."""
+    told: dict[int, str] = field(default_factory=dict[int, str])
+    """What the worker of each stage said of it last: `loading` or `ready`."""
     progress: dict[int, float] = field(default_factory=dict[int, float])
-    """Share that is done of each stage whose worker reported at all."""
     waiting: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(node, request id) of those who wait for the end of loading."""
-    confirmed: bool = True
-    """Whether any worker said that it holds a stage of it; an instance adopted from a former leader starts without."""
-    denied: str = ""
-    """Why a worker says that it does not hold its stage (any more)."""
-    replaces: tuple[str, ...] = ()
-    """Ids of the instances that are drained once this one is ready."""
+    tokens: int = 0
+    """Tokens that its stages had computed when it was looked at last, while it drains."""
     drop_at: float = 0.0
-    """When a draining instance is dropped (seconds)."""
+    """When a draining instance is looked at again (seconds)."""
+    drain_until: float = 0.0
+    """When it is dropped in any case (seconds)."""
     again_at: float | None = None
     """When it was last placed again after a loss."""
+    retry_at: float | None = None
+    """When a failed one is tried again; None if only a person's wish may do so."""
 
-    @classmethod
-    def adopted(cls, instance: Instance, now: float) -> Placed:
-        """What a former leader left. Of its wishes only those that show in the instance are known."""
-        wishes = Wishes(instance.digest, instance.context, instance.slots, min_nodes=len(instance.stages))
-        everything = set(range(len(instance.stages))) if instance.state is InstanceState.READY else set[int]()
-        return cls(instance, wishes, now, ready=everything, confirmed=False)
+    @property
+    def key(self) -> Key:
+        """What names it."""
+        return (self.instance.id, self.instance.epoch)
 
     @property
     def state(self) -> InstanceState:
@@ -53,11 +52,6 @@ class Placed:
         return self.state in (InstanceState.LOADING, InstanceState.READY)
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether somebody denied that it stands, and nobody confirmed it."""
-        return bool(self.denied) and not self.confirmed
-
-    @property
     def nodes(self) -> tuple[str, ...]:
         """Nodes of its stages."""
         return tuple(stage.node for stage in self.instance.stages)
@@ -67,37 +61,34 @@ class Placed:
         """What people may call it."""
         return (self.instance.model, self.instance.digest, self.instance.id)
 
+    @property
+    def silent(self) -> tuple[int, ...]:
+        """The stages of which nobody told yet."""
+        return tuple(number for number in range(len(self.instance.stages)) if number not in self.told)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every stage is ready."""
+        return all(self.told.get(number) == "ready" for number in range(len(self.instance.stages)))
+
     def become(self, state: InstanceState, reason: str = "") -> None:
         """Changes the state of the instance."""
         self.instance = replace(self.instance, state=state, reason=reason)
 
-    def concerns(self, sender: str, report: StageReport) -> bool:
-        """Whether a report is about this very placement, and from the node that holds the stage."""
-        stages = self.instance.stages
-        if report.epoch != self.instance.epoch or not 0 <= report.stage < len(stages):
-            return False
-        return stages[report.stage].node == sender
+    def is_on(self, node: str, stage: int) -> bool:
+        """Whether that stage is placed on that node."""
+        return 0 <= stage < len(self.instance.stages) and self.instance.stages[stage].node == node
 
     def forget(self, node: str) -> None:
         """Asks anew how far the stages on `node` are: it may have restarted."""
-        for number, stage in enumerate(self.instance.stages):
-            if stage.node == node:
-                self.progress.pop(number, None)
-                self.ready.discard(number)
+        for number in [number for number in self.told if self.is_on(node, number)]:
+            self.told.pop(number)
+            self.progress.pop(number, None)
 
-    def advance(self, report: StageReport, now: float) -> bool:
-        """Notes a `loading` or `ready` report; whether all stages are ready now."""
-        self.confirmed = True
-        done = report.state == "ready"
-        progress = 1.0 if done else report.progress
-        if progress > self.progress.setdefault(report.stage, 0.0):
-            self.progress[report.stage] = progress
+    def note(self, stage: int, state: str, progress: float, now: float) -> None:
+        """A worker said how its stage is."""
+        share = 1.0 if state == "ready" else progress
+        if self.told.get(stage) != state or share > self.progress.get(stage, -1.0):
             self.moved_at = now
-        if done:
-            self.ready.add(report.stage)
-        return len(self.ready) == len(self.instance.stages)
-
-
-def instance_id(digest: str, epoch: Epoch) -> str:
-    """An id that no two placements of the mesh share: an epoch is minted once."""
-    return hashlib.sha256(f"{digest} {epoch.counter} {epoch.node} {epoch.n}".encode()).hexdigest()[:32]
+        self.told[stage] = state
+        self.progress[stage] = max(share, self.progress.get(stage, 0.0))

@@ -1,72 +1,67 @@
-"""One node's control plane: election, leader's duties, worker's obedience and own requests, routed together. Pure.
+"""One node's control plane: election, leader's duties, worker's obedience, intents and own requests together. Pure.
 
 The door (`service.py`) hands in messages, members and time, and carries out the effects in order. The same plane
-runs in the simulated cluster of the tests.
+runs in the simulator of the tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+import random
 
 from peerinfer.control.asker import Asker
 from peerinfer.control.effects import Broadcast, Effect, Effects, InstanceBecameReady, InstancesChanged
+from peerinfer.control.intent_exchange import IntentExchange
+from peerinfer.control.intents import IntentBook
 from peerinfer.control.leader import Leader
 from peerinfer.control.members import Members
 from peerinfer.control.messages import (
-    Ballot,
     DropStage,
     Instances,
+    Intents,
+    IntentsDigest,
     LoadRequest,
     LoadStage,
     RequestReply,
     StageReport,
+    StagesHeld,
     UnloadRequest,
 )
+from peerinfer.control.placed import Key
 from peerinfer.control.state import Instance, InstanceState
 from peerinfer.control.worker import Worker
-from peerinfer.election.effects import LeaderChanged, SendTo
-from peerinfer.election.messages import LeaderHeartbeat, StaleBallot
-from peerinfer.net.frames import Epoch
-
-ElectionEffects = tuple[SendTo | LeaderChanged, ...]
+from peerinfer.election import messages as election_messages
+from peerinfer.election.effects import LeaderChanged
+from peerinfer.election.machine import Election
+from peerinfer.gossip.liveness import Liveness
 
 MESSAGES: tuple[type[object], ...] = (
-    LeaderHeartbeat,
-    StaleBallot,
+    *election_messages.MESSAGES,
     LoadRequest,
     UnloadRequest,
     RequestReply,
     LoadStage,
     DropStage,
     StageReport,
+    StagesHeld,
     Instances,
+    Intents,
+    IntentsDigest,
 )
 """What a plane takes from its peers."""
-
-
-class Election(Protocol):
-    """Who leads (`election/lowest.py`)."""
-
-    @property
-    def leader(self) -> str | None: ...
-    @property
-    def ballot(self) -> Ballot | None: ...
-    def see(self, visible: Collection[str], now: float) -> ElectionEffects: ...
-    def tick(self, now: float) -> ElectionEffects: ...
-    def receive(self, sender: str, message: object, now: float) -> ElectionEffects: ...
 
 
 class ControlPlane:
     """All control machines of node `node`."""
 
-    def __init__(self, node: str, election: Election) -> None:
+    def __init__(self, node: str, election: Election, intents: IntentBook, chance: random.Random) -> None:
         self.election = election
+        self.intents = intents
         self.members: Members = ()
         self.known: Instances | None = None
         """The newest list of instances that a leader told."""
         self._node = node
-        self._leader = Leader(node)
+        self._exchange = IntentExchange(node, intents, chance)
+        self._leader = Leader(node, intents)
         self._worker = Worker(node)
         self._asker = Asker()
 
@@ -75,23 +70,23 @@ class ControlPlane:
         """The instances of the mesh as this node knows them."""
         return self.known.instances if self.known else ()
 
-    def see(self, members: Members, now: float) -> Effects:
-        """The members as they are now."""
+    def see(self, members: Members, now: float, *, mains: bool = True, wired: bool = False) -> Effects:
+        """The members as they are now, and how this machine would do as a leader."""
         self.members = members
-        visible = [member.node for member in members if member.is_visible]
-        lost = self._leader.see(members, now)
-        return self._settle((*lost, *self.election.see(visible, now)), now)
+        seen = self.election.see(self._alive(), now, mains=mains, wired=wired)
+        return self._settle((*seen, *self._leader.see(members, self.election.workers(now), now)), now)
 
     def tick(self, now: float) -> Effects:
         """Time goes on: call it every quarter of a second or so."""
-        ticks = (*self.election.tick(now), *self._leader.tick(now), *self._worker.tick(now), *self._asker.tick(now))
-        return self._settle(ticks, now)
+        elected = self._settle(self.election.tick(now), now)
+        duties = (*self._leader.tick(now), *self._worker.tick(now), *self._asker.tick(now))
+        return (*elected, *self._settle((*duties, *self._exchange.tick(self._alive(), now)), now))
 
     def peer_up(self, node: str, now: float) -> Effects:
         """There is a new link with `node`; what an older one had under way may be lost."""
-        effects = self._leader.peer_up(node)
+        effects = (*self._exchange.compare(node), *self._leader.peer_up(node))
         if node == self.election.leader:
-            effects += (*self._introduce(node), *self._worker.report_all(), *self._asker.ask_again())
+            effects += (*self._worker.report_all(), *self._asker.ask_again())
         return self._settle(effects, now)
 
     def ask(self, request: LoadRequest | UnloadRequest, now: float) -> Effects:
@@ -106,18 +101,32 @@ class ControlPlane:
         """A message of one of the classes in `MESSAGES`, from a member (this node included)."""
         return self._settle(self._routed(sender, message, now), now)
 
+    def release(self, now: float) -> Effects:
+        """This node stops: it leads no more, and whoever obeyed it is free at once."""
+        return self._settle(self.election.release(now), now)
+
+    def wake(self, now: float) -> Effects:
+        """This node slept or stood still: it leads no more, and listens before it believes or asks anything."""
+        return self._settle(self.election.wake(now), now)
+
+    def _alive(self) -> list[str]:
+        return [member.node for member in self.members if member.state is Liveness.ALIVE]
+
     def _routed(self, sender: str, message: object, now: float) -> Effects:
         match message:
-            case LeaderHeartbeat() | StaleBallot():
-                return self.election.receive(sender, message, now)
             case LoadStage() | DropStage():
-                return self._worker.receive(sender, message)
+                return self._worker.receive(sender, message, self.election.granted)
             case RequestReply():
-                return self._asker.receive(sender, message, now)
-            case Instances() if sender == self.election.leader:
-                return self._learn(message, now) if message.ballot == self.election.ballot else ()
-            case _:
+                learnt = self._exchange.learn((message.intent,)) if message.intent else ()
+                return (*learnt, *self._asker.receive(sender, message, now))
+            case Intents() | IntentsDigest():
+                return self._exchange.receive(sender, message, now)
+            case Instances():
+                return self._told(sender, message, now)
+            case LoadRequest() | UnloadRequest() | StageReport() | StagesHeld():
                 return self._leader.receive(sender, message, now)
+            case _:
+                return self.election.receive(sender, message, now)
 
     def _settle(self, effects: Effects, now: float) -> Effects:
         """The effects in order, with what follows on this node from a change of leader and from an own list."""
@@ -126,23 +135,27 @@ class ControlPlane:
             settled.append(effect)
             if isinstance(effect, LeaderChanged):
                 settled += self._settle(self._led(effect, now), now)
-            elif isinstance(effect, Broadcast):
+            elif isinstance(effect, Broadcast) and isinstance(effect.message, Instances):
                 settled += self._settle(self._learn(effect.message, now), now)
         return tuple(settled)
 
     def _led(self, change: LeaderChanged, now: float) -> Effects:
-        following = self._worker.follow(change.leader, change.ballot)
-        asking = self._asker.leader_changed(change.leader, now)
         if change.leader == self._node and change.ballot is not None:
-            return (*self._leader.lead(change.ballot, self.instances, now), *following, *asking)
-        self._leader.resign()
-        return (*self._introduce(change.leader), *following, *asking)
+            leading = self._leader.lead(change.ballot, now)
+        else:
+            leading = ()
+            self._leader.resign()
+        return (
+            *leading,
+            *self._worker.follow(change.leader, change.ballot),
+            *self._asker.leader_changed(change.leader, now),
+        )
 
-    def _introduce(self, leader: str | None) -> Effects:
-        """Tells a leader what this node knew under the former one, so that it can adopt what runs."""
-        if leader in (None, self._node) or self.known is None or self.known.ballot == self.election.ballot:
+    def _told(self, sender: str, told: Instances, now: float) -> Effects:
+        if sender != self.election.leader or told.ballot != self.election.ballot:
             return ()
-        return (SendTo(leader, self.known),)
+        reports = self._worker.report_all() if self._node in told.asking else ()
+        return (*reports, *self._learn(told, now))
 
     def _learn(self, told: Instances, now: float) -> Effects:
         if self.known is not None and (told.ballot, told.version) <= (self.known.ballot, self.known.version):
@@ -155,5 +168,5 @@ class ControlPlane:
         return (*news, *self._worker.reconcile(told, now))
 
 
-def _placement(instance: Instance) -> tuple[str, Epoch]:
+def _placement(instance: Instance) -> Key:
     return (instance.id, instance.epoch)

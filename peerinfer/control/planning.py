@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from peerinfer.control.members import Member, Members
 from peerinfer.control.messages import LoadRequest
-from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.control.state import CONTEXT_MAX, SLOTS_MAX, STAGES_MAX, Instance, InstanceState, StagePlace
 from peerinfer.errors import BadRequest
 from peerinfer.gossip.liveness import Liveness
 from peerinfer.gossip.snapshot import HeldModel
@@ -20,11 +20,6 @@ USABLE_PERCENT: Final = 90
 """Of a machine's memory; the rest is for compute buffers, and for those who sit at it."""
 CONTEXT_DEFAULT: Final = 4096
 SLOTS_DEFAULT: Final = 4
-SLOTS_MAX: Final = 256
-"""Sequences at once: llama.cpp's limit (LLAMA_MAX_SEQ)."""
-CONTEXT_MAX: Final = 2**24
-"""Tokens per slot: beyond every model, and small enough that sizes stay 64-bit numbers."""
-NODES_MAX: Final = 64
 POLICIES: Final = ("latency", "throughput", "spread")
 
 
@@ -51,8 +46,8 @@ def wishes_of(request: LoadRequest, model: HeldModel) -> Wishes:
         raise BadRequest(f"A context of {context} tokens is not possible; choose 1 to {CONTEXT_MAX}.")
     if not 1 <= slots <= SLOTS_MAX:
         raise BadRequest(f"{slots} slots are not possible; choose 1 to {SLOTS_MAX}.")
-    if not 0 <= request.min_nodes <= NODES_MAX or len(request.stages) > NODES_MAX:
-        raise BadRequest(f"A model can be split over 1 to {NODES_MAX} nodes; ask for a number in that range.")
+    if not 0 <= request.min_nodes <= STAGES_MAX or len(request.stages) > STAGES_MAX:
+        raise BadRequest(f"A model can be split over 1 to {STAGES_MAX} nodes; ask for a number in that range.")
     if request.policy not in POLICIES:
         raise BadRequest(f"There is no policy {request.policy}; choose one of {', '.join(POLICIES)}.")
     return Wishes(model.digest, context, slots, request.policy, max(1, request.min_nodes), request.stages)
@@ -69,15 +64,16 @@ def plan(
     members: Members,
     standing: Sequence[Instance],
     *,
+    obeying: Collection[str],
     first: str = "",
     leaving: Sequence[Instance] = (),
 ) -> tuple[StagePlace, ...]:
-    """Stages for `wishes` beside what is `standing`; the memory of what is `leaving` counts as free.
+    """Stages for `wishes` on nodes that are `obeying`; the memory of what is `leaving` counts as free, not `standing`.
 
     Raises `NoPlacement` or `BadRequest` with a sentence.
     """
     room = Room(wishes.context, wishes.slots)
-    nodes, excluded = _candidates(model, members, standing, leaving)
+    nodes, excluded = _candidates(model, members, obeying, standing, leaving)
     if wishes.stages:
         placed = place_fixed(_numbers(model), room, nodes, wishes.stages, excluded=excluded)
     else:
@@ -106,12 +102,16 @@ def _numbers(model: HeldModel) -> ModelNumbers:
 
 
 def _candidates(
-    model: HeldModel, members: Members, standing: Sequence[Instance], leaving: Sequence[Instance]
+    model: HeldModel,
+    members: Members,
+    obeying: Collection[str],
+    standing: Sequence[Instance],
+    leaving: Sequence[Instance],
 ) -> tuple[list[NodeMemory], list[Excluded]]:
     nodes: list[NodeMemory] = []
     excluded: list[Excluded] = []
     for member in members:
-        reason = _why_not(member, model)
+        reason = _why_not(member, model) or ("" if member.node in obeying else "follows another leader at the moment")
         if reason:
             excluded.append(Excluded(member.node, member.name, reason))
         else:

@@ -39,13 +39,14 @@ class Instance:
     """A model placed on nodes. Its stages stand in ring order; the first takes tokens, the last samples."""
 
     id: str
-    """32 hex characters."""
+    """32 hex characters: the intent's, so it stays the same over leaders and epochs."""
     model: str
     digest: str
     """SHA-256 of the model file, hex: a model is its digest, its name is for people."""
     epoch: Epoch
     state: InstanceState
     stages: tuple[StagePlace, ...]
+    """Empty only where it failed before there was a place for it."""
     context: int
     """Tokens per slot."""
     slots: int
@@ -61,7 +62,8 @@ class Instance:
             or not 1 <= self.context <= CONTEXT_MAX
         ):
             raise ValueError("an instance with impossible numbers")
-        if not 1 <= len(self.stages) <= STAGES_MAX or any(
+        fewest = 0 if self.state is InstanceState.FAILED else 1
+        if not fewest <= len(self.stages) <= STAGES_MAX or any(
             not 0 <= stage.first_layer < stage.last_layer for stage in self.stages
         ):
             raise ValueError("an instance with impossible stages")

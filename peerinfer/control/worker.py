@@ -1,7 +1,8 @@
 """A worker's obedience: it holds the stages that its leader commands, and reports how they are. Pure.
 
-It obeys a command iff it comes from the leader it follows, under that leader's ballot, with a version above the last
-it obeyed: so no delayed command of a former leader, and none that was overtaken, is ever obeyed.
+The fence: it obeys a command iff its ballot is the one that this node granted last, its sender that ballot's node, and
+its version above the last obeyed under it. So no delayed command of a former leader, and none that was overtaken, is
+ever obeyed, and no clock is involved. After a restart no ballot is granted until one above all former is.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peerinfer.control.effects import Effects, StageAssignment, StartStage, StopStage
-from peerinfer.control.messages import Ballot, DropStage, Instances, LoadStage, StageReport
+from peerinfer.control.messages import HELD_MAX, DropStage, HeldPart, Instances, LoadStage, StageReport, StagesHeld
 from peerinfer.control.state import Instance, InstanceState
-from peerinfer.election.effects import SendTo
+from peerinfer.election.ballot import NO_BALLOT, Ballot
 from peerinfer.gossip.snapshot import HeldStage
+from peerinfer.net.effects import SendTo
 from peerinfer.net.frames import Epoch
 
 UNWANTED_FOR_S: Final = 15.0
@@ -48,8 +50,14 @@ class StageKeeper(Protocol):
 class _Holding:
     """A stage that this node was told to hold, and what it said of it last."""
 
+    instance: Instance
     report: StageReport
     unwanted_since: float | None = None
+
+    @property
+    def part(self) -> HeldPart:
+        last = self.report
+        return HeldPart(self.instance, last.stage, last.state, last.reason, last.progress)
 
 
 class Worker:
@@ -59,33 +67,37 @@ class Worker:
         self._node = node
         self._leader: str | None = None
         self._ballot: Ballot | None = None
-        self._obeyed = 0
+        self._obeyed: tuple[Ballot, int] = (NO_BALLOT, 0)
         self._holds: dict[tuple[str, Epoch], _Holding] = {}
         self._wanted: set[tuple[str, Epoch]] | None = None
 
     def follow(self, leader: str | None, ballot: Ballot | None) -> Effects:
-        """Obeys `leader` under `ballot` from now on, and tells it all that is held here."""
+        """Reports to `leader` under `ballot` from now on, and tells it all that is held here."""
         if ballot != self._ballot:
-            self._obeyed = 0
             self._wanted = None
         self._leader, self._ballot = leader, ballot
         return self.report_all()
 
     def report_all(self) -> Effects:
         """Everything held, to the leader: also when the link with it is new."""
-        if self._leader is None:
+        if self._leader is None or self._ballot is None:
             return ()
-        return tuple(SendTo(self._leader, holding.report) for holding in self._holds.values())
+        parts = tuple(holding.part for holding in self._holds.values())
+        return (SendTo(self._leader, StagesHeld(self._ballot, parts[:HELD_MAX])),)
 
-    def receive(self, sender: str, message: LoadStage | DropStage) -> Effects:
-        """Obeys a command, or ignores it."""
-        fenced = message.ballot == self._ballot and sender == self._leader and message.version > self._obeyed
-        if not fenced:
+    def receive(self, sender: str, message: LoadStage | DropStage, granted: Ballot | None) -> Effects:
+        """Obeys a command, or ignores it. `granted` is the ballot that this node granted last in this life."""
+        mark = (message.ballot, message.version)
+        if sender != message.ballot.node or not self._passes(mark, granted):
             return ()
-        self._obeyed = message.version
+        self._obeyed = mark
         if isinstance(message, DropStage):
             return self._stop((message.instance, message.epoch))
-        return self._start(message.instance, message.stage)
+        return self._start(sender, message.instance, message.stage)
+
+    def _passes(self, mark: tuple[Ballot, int], granted: Ballot | None) -> bool:
+        """The fence."""
+        return mark[0] == granted and mark > self._obeyed
 
     def reported(self, instance: str, epoch: Epoch, state: str, reason: str, progress: float) -> Effects:
         """The keeper tells how a stage is."""
@@ -127,18 +139,18 @@ class Worker:
                 stops += self._stop(key)
         return stops
 
-    def _start(self, instance: Instance, stage: int) -> Effects:
+    def _start(self, leader: str, instance: Instance, stage: int) -> Effects:
         key = (instance.id, instance.epoch)
         mine = 0 <= stage < len(instance.stages) and instance.stages[stage].node == self._node
-        if self._leader is None or not mine:
+        if not mine or (key not in self._holds and len(self._holds) >= HELD_MAX):
             return ()
         holding = self._holds.get(key)
         if holding is not None and holding.report.stage == stage:
-            return (SendTo(self._leader, holding.report),)
+            return (SendTo(leader, holding.report),)
         stops = self._stop(key) if holding else ()
         report = StageReport(instance.id, instance.epoch, stage, "loading")
-        self._holds[key] = _Holding(report)
-        return (*stops, StartStage(StageAssignment(instance, stage)), SendTo(self._leader, report))
+        self._holds[key] = _Holding(instance, report)
+        return (*stops, StartStage(StageAssignment(instance, stage)), SendTo(leader, report))
 
     def _stop(self, key: tuple[str, Epoch]) -> Effects:
         return () if self._holds.pop(key, None) is None else (StopStage(*key),)

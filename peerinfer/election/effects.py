@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peerinfer.election.ballot import Ballot
+from peerinfer.net.effects import SendTo
 
 
 @dataclass(frozen=True, slots=True)
-class SendTo:
-    """Send `message` to `node` (this node itself included: it is then delivered here)."""
+class SaveBallot:
+    """Put the promise on disk, synced, before anything that follows: a reply tells of it."""
 
-    node: str
-    message: object
+    ballot: Ballot
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +21,6 @@ class LeaderChanged:
 
     leader: str | None
     ballot: Ballot | None
+
+
+Effects = tuple[SaveBallot | SendTo | LeaderChanged, ...]

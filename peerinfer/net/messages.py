@@ -36,9 +36,16 @@ class Tag(enum.IntEnum):
     PONG = 4
     GOODBYE = 5
     # identity and gossip
+    AUTHORITY = 6
+    RENEWAL_REQUEST = 7
+    RENEWAL = 8
     ROSTER = 10
     SNAPSHOT = 11
     PEER_ADDRESSES = 12
+    GOSSIP_DIGEST = 13
+    GOSSIP_MARKS = 14
+    ASK_HEARD = 15
+    HEARD = 16
     # control
     LEADER_HEARTBEAT = 20
     LOAD_REQUEST = 21
@@ -49,6 +56,15 @@ class Tag(enum.IntEnum):
     STAGE_REPORT = 26
     INSTANCES = 27
     STALE_BALLOT = 28
+    PRE_VOTE = 29
+    VOTE_REQUEST = 30
+    GRANT = 31
+    WOULD_GRANT = 32
+    BUSY = 33
+    RELEASE = 34
+    STAGES_HELD = 35
+    INTENTS = 36
+    INTENTS_DIGEST = 37
     # pipeline
     SUBMIT = 40
     CREDIT = 41

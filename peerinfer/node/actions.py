@@ -59,8 +59,7 @@ class Actions:
         path = Path(wish.model)
         by_path = path.suffix.lower() == ".gguf" and path.is_absolute()
         model = await session.add_model(path) if by_path else wish.model
-        control = session.control
-        instance = await control.load(
+        instance = await session.control.requests.load(
             model,
             context=wish.context,
             slots=wish.slots,
@@ -69,12 +68,12 @@ class Actions:
             stages=wish.stages,
             progress=lambda share: progress(Progress(f"Loading {model}", share)),
         )
-        shown = [one for one in control.status()["instances"] if one["id"] == instance.id]
+        shown = [one for one in session.control.status()["instances"] if one["id"] == instance.id]
         return shown[0] if shown else {"id": instance.id, "model": instance.model}
 
     async def unload(self, model: str) -> None:
         """Lets a model go everywhere."""
-        await self._node.session.control.unload(model)
+        await self._node.session.control.requests.unload(model)
 
     # ---- pairing
 

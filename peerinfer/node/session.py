@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peerinfer.clock import monotonic, wall
+from peerinfer.clock import boottime, monotonic, wall
 from peerinfer.config import NodeConfig
 from peerinfer.control.service import ControlService, Surroundings
 from peerinfer.control.status import Measured
-from peerinfer.election.lowest import LowestLeads
+from peerinfer.control.storage import IntentFile
+from peerinfer.election.storage import PromiseFile
 from peerinfer.errors import UnknownModel
-from peerinfer.gossip.service import GossipService, roster_verifier
+from peerinfer.gossip.service import GossipService
 from peerinfer.gossip.snapshot import HeldModel
 from peerinfer.gossip.storage import Incarnation
 from peerinfer.identity.authority import HINT_PERIOD_S, discovery_hint
@@ -35,12 +37,15 @@ from peerinfer.net.switchboard import Switchboard
 from peerinfer.net.tls import MeshTrust
 from peerinfer.node.portrait import Portrait, held_model
 from peerinfer.node.roster_exchange import RosterExchange
+from peerinfer.node.signatures import Signatures
 from peerinfer.pipeline.gateway import Gateway
 from peerinfer.pipeline.service import PipelineService
 from peerinfer.pipeline.tokenizers import TokenizerPool
 from peerinfer.telemetry.collector import Collector, default_probes
 
 PEERS_FILE = "peers.json"
+PROMISE_FILE = "promise"
+INTENTS_FILE = "intents"
 RESTART_PAUSE_S = 1.0
 """Before a duty that failed is taken up again, so that a lasting fault does not spin."""
 
@@ -64,19 +69,20 @@ class MeshSession:
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
         self._pipeline = PipelineService(self.switchboard, store, config.threads, monotonic)
         self.portrait = Portrait(identity.name, store, self._pipeline.held, Collector(default_probes()), monotonic)
+        self._signatures = Signatures(identity)
         self._gossip = GossipService(
-            identity, roster_verifier(lambda: identity.roster), incarnation, self.switchboard, self.portrait.compose
+            identity, self._signatures.verify, incarnation, self.switchboard, self.portrait.compose
         )
         self.control = ControlService(
             node,
-            LowestLeads(node, incarnation.value),
             self._gossip,
             wires=self.switchboard,
             keeper=self._pipeline,
             around=self._surroundings(),
+            chance=random.Random(),  # noqa: S311  (spreads candidates in time; nothing secret)
         )
         self._tokenizers = TokenizerPool(store)
-        self.gateway = Gateway(self.switchboard, self.control, self._tokenizers, monotonic)
+        self.gateway = Gateway(self.switchboard, self.control.requests, self._tokenizers, monotonic)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
         """Where this node takes links."""
@@ -122,11 +128,16 @@ class MeshSession:
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
-            mesh_id=lambda: self._identity.mesh_id,
+            mesh_id=self._identity.mesh_id,
+            signer=self._signatures,
             roster=self._names,
             portrait=self.portrait.compose,
             find=self._find,
             clock=monotonic,
+            boottime=boottime,
+            promises=PromiseFile(self._config.home / PROMISE_FILE),
+            wanted=IntentFile(self._config.home / INTENTS_FILE, self._identity.mesh_id),
+            woke=self._woke,
             nearby=self._nearby,
             measured=self._measured,
         )
@@ -166,6 +177,12 @@ class MeshSession:
         return tuple(
             discovery_hint(authority.mesh_id, authority.hint_secret, each) for each in (period, period - 1, period + 1)
         )
+
+    def _woke(self, _missed_s: float) -> None:
+        """The network may be another one now, and links may be dead without knowing it."""
+        self._dialer.reconsider()
+        if self.discovery is not None:
+            self.discovery.rescan()
 
     def _roster_changed(self) -> None:
         self._dialer.set_removed(self._identity.roster.removed)

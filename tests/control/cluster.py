@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from peerinfer.control.effects import Answered, Broadcast, Effects, StartStage, StopStage
+from peerinfer.control.effects import Answered, Broadcast, Effects, SaveIntents, StartStage, StopStage
+from peerinfer.control.intents import IntentBook
 from peerinfer.control.members import Members, members_now
 from peerinfer.control.messages import LoadRequest, UnloadRequest
 from peerinfer.control.plane import ControlPlane
 from peerinfer.control.state import Instance
-from peerinfer.election.effects import SendTo
-from peerinfer.election.lowest import LowestLeads
+from peerinfer.election.ballot import NO_BALLOT, Ballot
+from peerinfer.election.effects import SaveBallot
+from peerinfer.election.machine import Election
 from peerinfer.gossip.snapshot import HeldModel, HeldStage, Snapshot
+from peerinfer.net.effects import SendTo
 from peerinfer.net.frames import Epoch
 from peerinfer.net.messages import decode, encode
 
 GB = 10**9
 STEP_S = 0.25
+SETTLED_S = 6.0
+"""A mesh that starts together has a leader by then."""
 MODEL = HeldModel(
     name="tiny",
     digest="d" * 64,
@@ -34,8 +40,37 @@ MODEL = HeldModel(
 )
 
 
+MESH = "aa" * 16
+
+
 def node_id(number: int) -> str:
     return f"{number:032x}"
+
+
+@dataclass
+class FakeSigner:
+    """Signatures that only their node can make, and that are cheap."""
+
+    node: str
+    removed: set[str] = field(default_factory=set)
+
+    def sign(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, key=self.node.encode(), digest_size=16).digest()
+
+    def verify(self, node: str, data: bytes, signature: bytes) -> bool:
+        made = hashlib.blake2b(data, key=node.encode(), digest_size=16).digest()
+        return self.is_member(node) and made == signature
+
+    def is_member(self, node: str) -> bool:
+        return node not in self.removed
+
+
+@dataclass
+class Disk:
+    """What survives a crash."""
+
+    ballot: Ballot = NO_BALLOT
+    intents: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -74,12 +109,15 @@ class FakeKeeper:
 
 
 class Node:
-    def __init__(self, number: int, incarnation: int, since: float, told: Snapshot) -> None:
+    def __init__(self, number: int, disk: Disk, since: float, told: Snapshot) -> None:
         self.id = node_id(number)
-        self.incarnation = incarnation
+        self.disk = disk
         self.since = since
         self.told = told
-        self.plane = ControlPlane(self.id, LowestLeads(self.id, incarnation))
+        chance = random.Random(f"{number} {since}")
+        election = Election(self.id, disk.ballot, chance, since)
+        book = IntentBook(self.id, MESH, FakeSigner(self.id), disk.intents)
+        self.plane = ControlPlane(self.id, election, book, chance)
         self.keeper = FakeKeeper()
         self.heard_at: dict[str, float] = {}
         self.answers: dict[str, Answered] = {}
@@ -97,7 +135,7 @@ class Cluster:
         self._asked = 0
         told = Snapshot("", "1", memory_bytes, memory_bytes, engines=("llama.cpp",), models=(MODEL,))
         self.nodes = {
-            node_id(number): Node(number, 1, self.now, replace(told, name=f"n{number}"))
+            node_id(number): Node(number, Disk(), self.now, replace(told, name=f"n{number}"))
             for number in range(1, count + 1)
         }
         self.dead: set[str] = set()
@@ -116,7 +154,7 @@ class Cluster:
 
     def restart(self, number: int) -> Node:
         old = self.node(number)
-        self.nodes[old.id] = fresh = Node(number, old.incarnation + 1, self.now, old.told)
+        self.nodes[old.id] = fresh = Node(number, old.disk, self.now, old.told)
         self.dead.discard(old.id)
         self._linked = {link for link in self._linked if old.id not in link}
         return fresh
@@ -163,8 +201,25 @@ class Cluster:
         self._do(node, node.plane.reported(instance, state, reason, 0.0))
         self._deliver()
 
+    def do(self, number: int, effects: Effects) -> None:
+        """Carries out what a node's plane was made to say."""
+        self._do(self.node(number), effects)
+        self._deliver()
+
     def answer(self, asker: int, request_id: str) -> Answered | None:
         return self.node(asker).answers.get(request_id)
+
+    def leader(self) -> int:
+        """The number of the node that all follow."""
+        leaders = {node.plane.election.leader for node in self._alive()}
+        assert len(leaders) == 1, leaders
+        (leader,) = leaders
+        assert leader is not None
+        return int(leader, 16)
+
+    def followers(self) -> list[int]:
+        """The numbers of the living nodes that do not lead."""
+        return [int(node.id, 16) for node in self._alive() if int(node.id, 16) != self.leader()]
 
     def views(self) -> list[tuple[Instance, ...]]:
         """The instances as each living node knows them."""
@@ -225,6 +280,10 @@ class Cluster:
                     node.keeper.start(assignment.instance, assignment.stage, self.now)
                 case StopStage(instance, epoch):
                     node.keeper.drop(instance, epoch)
+                case SaveBallot(ballot):
+                    node.disk.ballot = ballot
+                case SaveIntents(statements):
+                    node.disk.intents = statements
                 case Answered(request_id):
                     assert request_id not in node.answers, "a request was answered twice"
                     node.answers[request_id] = effect
@@ -253,7 +312,7 @@ class Cluster:
 def loaded(count: int = 3, seed: int = 0, **wishes: object) -> Cluster:
     """A mesh of `count` nodes with one model over all of them."""
     cluster = Cluster(count, seed)
-    cluster.run(2)
+    cluster.run(SETTLED_S)
     request = cluster.load(count, **{"min_nodes": count} | wishes)
     cluster.run(3)
     answer = cluster.answer(count, request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from peerinfer.control.asker import ANSWER_S, ASK_AGAIN_S, ASKED_MAX, NO_LEADER_S, Asker
 from peerinfer.control.effects import Answered
 from peerinfer.control.messages import RequestReply, UnloadRequest
-from peerinfer.election.effects import SendTo
+from peerinfer.net.effects import SendTo
 
 A, B = "a" * 32, "b" * 32
 REQUEST = UnloadRequest("r1", "tiny")
@@ -38,7 +38,7 @@ def test_without_a_leader_for_long_it_is_given_up() -> None:
     asker = following()
     asker.ask(REQUEST, 0.0)
     asker.leader_changed(None, 10.0)
-    asker.leader_changed(None, 20.0)
+    assert asker.tick(9.0 + NO_LEADER_S) == ()
     (answer,) = asker.tick(10.0 + NO_LEADER_S)
     assert isinstance(answer, Answered)
     assert answer.code == "no_leader"

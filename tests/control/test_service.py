@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from peerinfer.clock import monotonic
+from peerinfer.control import requests as control_requests
 from peerinfer.control import service as control_service
 from peerinfer.control.effects import InstanceBecameReady, StageAssignment
 from peerinfer.control.service import ControlService, Event, Surroundings
 from peerinfer.control.state import InstanceState
+from peerinfer.control.storage import IntentFile
 from peerinfer.control.worker import Report
-from peerinfer.election.lowest import LowestLeads
+from peerinfer.election.storage import PromiseFile
 from peerinfer.errors import BadRequest, EngineError, LinkDown, NoPlacement, RequestError, UnknownModel
 from peerinfer.gossip.service import GossipService
 from peerinfer.gossip.snapshot import HeldModel, HeldStage, Snapshot
 from peerinfer.net.frames import Epoch
 from peerinfer.net.messages import decode, encode
 from peerinfer.net.switchboard import LinkFacts, Switchboard
-from tests.control.cluster import GB, MODEL, node_id
+from tests.control.cluster import GB, MODEL, FakeSigner, node_id
 
 
 class Board(Switchboard):
@@ -91,7 +95,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Node:
-    def __init__(self, number: int, boards: dict[str, Board], models: tuple[HeldModel, ...]) -> None:
+    def __init__(self, number: int, home: Path, boards: dict[str, Board], models: tuple[HeldModel, ...]) -> None:
+        home.mkdir()
         self.id = node_id(number)
         self.models = models
         self.told = Snapshot(f"n{number}", "1", 8 * GB, 8 * GB, engines=("llama.cpp",))
@@ -100,14 +105,18 @@ class Node:
         wires = Board(self.id, boards)
         self.gossip = GossipService(Identity(self.id), lambda *_: True, Counter(), wires, self.portrait)
         around = Surroundings(
-            mesh_id=lambda: "aa" * 16,
+            mesh_id="aa" * 16,
+            signer=FakeSigner(self.id),
             roster=lambda: {node_id(each): f"n{each}" for each in (1, 2, 3)},
             portrait=self.portrait,
             find=self.find,
             clock=monotonic,
+            boottime=monotonic,
+            promises=PromiseFile(home / "promise"),
+            wanted=IntentFile(home / "intents", "aa" * 16),
         )
         self.control = ControlService(
-            self.id, LowestLeads(self.id, 1), self.gossip, wires=wires, keeper=self.keeper, around=around
+            self.id, self.gossip, wires=wires, keeper=self.keeper, around=around, chance=random.Random(number)
         )
         self.control.add_listener(self.events.append)
 
@@ -119,23 +128,24 @@ class Node:
 
 
 class Mesh:
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
         boards: dict[str, Board] = {}
-        self.nodes = [Node(number, boards, (MODEL,)) for number in (1, 2, 3)]
+        self.nodes = [Node(number, home / str(number), boards, (MODEL,)) for number in (1, 2, 3)]
 
     async def settle(self) -> None:
-        """Until all follow the first node and know of everybody's files."""
+        """Until all follow one node and know of everybody's files."""
         await until(lambda: all(self._knows(node) for node in self.nodes))
 
     def _knows(self, node: Node) -> bool:
-        return node.control.leader == node_id(1) and all(one.snapshot for one in node.control.members())
+        leaders = {each.control.leader for each in self.nodes}
+        return len(leaders) == 1 and None not in leaders and all(one.snapshot for one in node.control.members())
 
 
 @pytest.fixture
-async def mesh(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
+async def mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
     monkeypatch.setattr(control_service, "TICK_S", 0.02)
-    monkeypatch.setattr(control_service, "PROGRESS_S", 0.01)
-    mesh = Mesh()
+    monkeypatch.setattr(control_requests, "PROGRESS_S", 0.01)
+    mesh = Mesh(tmp_path)
     running = [asyncio.create_task(work) for node in mesh.nodes for work in (node.gossip.run(), node.control.run())]
     await mesh.settle()
     yield mesh
@@ -146,22 +156,22 @@ async def mesh(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
 
 async def test_a_model_is_loaded_from_any_node_and_unloaded_from_another(mesh: Mesh) -> None:
     _, two, three = mesh.nodes
-    instance = await three.control.load("tiny", min_nodes=3)
+    instance = await three.control.requests.load("tiny", min_nodes=3)
     assert instance.state is InstanceState.READY
     assert len(instance.stages) == 3
     assert three.control.instances() == (instance,)
     assert [one.instance for one in three.events if isinstance(one, InstanceBecameReady)] == [instance]
-    await two.control.unload("tiny")
+    await two.control.requests.unload("tiny")
     assert two.control.instances() == ()
     with pytest.raises(UnknownModel, match="not loaded"):
-        await two.control.unload("tiny")
+        await two.control.requests.unload("tiny")
 
 
 async def test_progress_is_told_while_a_model_loads(mesh: Mesh) -> None:
     one, two, _ = mesh.nodes
     one.keeper.waits = True
     shares: list[float] = []
-    load = asyncio.create_task(two.control.load("tiny", min_nodes=3, progress=shares.append))
+    load = asyncio.create_task(two.control.requests.load("tiny", min_nodes=3, progress=shares.append))
     await until(lambda: any(share > 0 for share in shares))
     one.keeper.reports[0]("ready", "", 1.0)
     await load
@@ -171,29 +181,29 @@ async def test_progress_is_told_while_a_model_loads(mesh: Mesh) -> None:
 async def test_errors_of_the_leader_arrive_as_what_they_are(mesh: Mesh) -> None:
     _, two, three = mesh.nodes
     with pytest.raises(NoPlacement, match="4 nodes were asked for"):
-        await two.control.load("tiny", min_nodes=4)
+        await two.control.requests.load("tiny", min_nodes=4)
     with pytest.raises(RequestError, match="hole"):
-        await two.control.load("tiny", stages=(("n1", 0, 10),))
+        await two.control.requests.load("tiny", stages=(("n1", 0, 10),))
     with pytest.raises(UnknownModel, match="available: tiny"):
-        await two.control.load("absent")
+        await two.control.requests.load("absent")
     three.keeper.fails = "The engine is not there."
     with pytest.raises(EngineError, match=r"on n3 failed\. The engine is not there\."):
-        await two.control.load("tiny", min_nodes=3)
+        await two.control.requests.load("tiny", min_nodes=3)
 
 
 async def test_a_chat_loads_its_model_once_for_all_who_wait(mesh: Mesh) -> None:
     one, two, _ = mesh.nodes
-    found = await asyncio.gather(*(node.control.ensure("tiny") for node in (one, two) for _ in range(5)))
+    found = await asyncio.gather(*(node.control.requests.ensure("tiny") for node in (one, two) for _ in range(5)))
     assert len({instance.id for instance in found}) == 1
     assert sum(len(node.keeper.reports) for node in mesh.nodes) == 1
-    assert await one.control.ensure("") == found[0]
-    assert await one.control.ensure("TINY") == found[0]
+    assert await one.control.requests.ensure("") == found[0]
+    assert await one.control.requests.ensure("TINY") == found[0]
 
 
 async def test_a_waiter_that_goes_away_stops_nobody_else(mesh: Mesh) -> None:
     one = mesh.nodes[0]
     one.keeper.waits = True
-    leaves, stays = (asyncio.create_task(one.control.ensure("tiny")) for _ in range(2))
+    leaves, stays = (asyncio.create_task(one.control.requests.ensure("tiny")) for _ in range(2))
     await until(lambda: bool(one.keeper.reports))
     leaves.cancel()
     one.keeper.reports[0]("ready", "", 1.0)
@@ -203,28 +213,28 @@ async def test_a_waiter_that_goes_away_stops_nobody_else(mesh: Mesh) -> None:
 async def test_without_a_name_there_must_be_exactly_one_model(mesh: Mesh) -> None:
     one = mesh.nodes[0]
     with pytest.raises(UnknownModel, match="No model is loaded"):
-        await one.control.ensure("")
+        await one.control.requests.ensure("")
     one.models = (MODEL, replace(MODEL, name="small", digest="e" * 64))
-    await one.control.load("tiny")
-    await one.control.load("small")
+    await one.control.requests.load("tiny")
+    await one.control.requests.load("small")
     with pytest.raises(BadRequest, match="small, tiny"):
-        await one.control.ensure("")
+        await one.control.requests.ensure("")
 
 
 async def test_a_node_without_the_file_loads_what_others_have(mesh: Mesh) -> None:
     three = mesh.nodes[2]
     three.models = ()
     three.gossip.push()
-    instance = await three.control.load("tiny")
+    instance = await three.control.requests.load("tiny")
     assert three.id not in [stage.node for stage in instance.stages]
 
 
 async def test_status_shows_the_mesh_from_here(mesh: Mesh) -> None:
     two = mesh.nodes[1]
-    await two.control.load("tiny", min_nodes=2)
+    await two.control.requests.load("tiny", min_nodes=2)
     shown = two.control.status()
     assert shown["node"]["name"] == "n2"
-    assert shown["mesh"]["leader"] == node_id(1)
+    assert shown["mesh"]["leader"] == two.control.leader
     assert [one["state"] for one in shown["members"]] == ["alive"] * 3
     assert {link["to"] for link in shown["links"]} == {node_id(1), node_id(3)}
     assert [one["state"] for one in shown["instances"]] == ["ready"]

@@ -1,0 +1,226 @@
+"""What people asked for: one signed register per model, kept by every node. Pure.
+
+An intent is not a placement: it says that a model shall be loaded, and how, or no longer. The newest stamp wins, and
+an `unload` leaves a tombstone, so that an older `load` that comes late is not obeyed. Every node keeps all intents on
+disk and tells them on, so what was acknowledged outlives the leader that did so, and a reboot.
+
+A statement is msgpack `[body, signature]`; the Ed25519 signature of the node that minted it stands over
+`"peerinfer/intent/v1\\0" ‖ mesh id ‖ body`. A node that learns that the minter was removed states what it holds
+again under its own name: a removed node's statements are refused, yet nothing that people asked for is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, cast
+
+from peerinfer.control.planning import Wishes
+from peerinfer.control.state import CONTEXT_MAX, SLOTS_MAX, STAGES_MAX
+from peerinfer.errors import BadFrame
+from peerinfer.net.messages import pack_fields, unpack_fields
+from peerinfer.packing import pack, unpack
+
+INTENTS_MAX: Final = 256
+"""Models that anybody ever loaded; beyond that the oldest tombstones go."""
+STATEMENT_MAX_BYTES: Final = 8192
+"""64 stages with long names are 6 kB."""
+JUMP_MAX: Final = 2**32
+"""A counter so far above all that were heard comes from no honest node."""
+WORD_MAX: Final = 64
+"""Characters of an id or a digest."""
+NAME_MAX: Final = 128
+"""Characters of a model's name."""
+
+_DOMAIN: Final = b"peerinfer/intent/v1\0"
+
+
+class Signer(Protocol):
+    """This node's key, and those of the members."""
+
+    def sign(self, data: bytes, /) -> bytes: ...
+    def verify(self, node: str, data: bytes, signature: bytes, /) -> bool:
+        """Whether `node` is a member now and signed `data`."""
+        ...
+
+    def is_member(self, node: str, /) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stamp:
+    """What orders the intents of one model: the newest wins."""
+
+    counter: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is wanted of one model."""
+
+    stamp: Stamp
+    digest: str
+    model: str
+    id: str
+    """Names this wish, and every instance that is placed for it, whoever leads then."""
+    is_wanted: bool
+    """False for a tombstone."""
+    context: int = 1
+    slots: int = 1
+    policy: str = "latency"
+    min_nodes: int = 1
+    stages: tuple[tuple[str, int, int], ...] = ()
+    first: str = ""
+    """The node where the model was asked for: a ring begins there if it can."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what no honest node states."""
+        words = (self.stamp.node, self.digest, self.id, self.policy, self.first)
+        if any(len(word) > WORD_MAX for word in words) or len(self.model) > NAME_MAX or self.stamp.counter < 0:
+            raise ValueError("an intent with impossible words")
+        if not (
+            1 <= self.context <= CONTEXT_MAX and 1 <= self.slots <= SLOTS_MAX and 1 <= self.min_nodes <= STAGES_MAX
+        ):
+            raise ValueError("an intent with impossible numbers")
+        if len(self.stages) > STAGES_MAX or any(len(name) > NAME_MAX for name, _, _ in self.stages):
+            raise ValueError("an intent with impossible stages")
+
+    @property
+    def wishes(self) -> Wishes:
+        """How it shall be loaded."""
+        return Wishes(self.digest, self.context, self.slots, self.policy, self.min_nodes, self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    intent: Intent
+    statement: bytes
+
+
+class IntentBook:
+    """The newest intent of every model, by digest."""
+
+    def __init__(self, node: str, mesh_id: str, signer: Signer, stored: Iterable[bytes] = ()) -> None:
+        """`stored` was accepted in a former life: its minters may be removed since."""
+        self._node = node
+        self._mesh = bytes.fromhex(mesh_id)
+        self._signer = signer
+        self._kept: dict[str, _Kept] = {}
+        for statement in stored:
+            read = _read(statement)
+            if read is not None:
+                self._take(read[0], statement)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def statements(self) -> tuple[bytes, ...]:
+        """All intents as they are signed, by digest."""
+        return tuple(self._kept[digest].statement for digest in sorted(self._kept))
+
+    @property
+    def fingerprint(self) -> bytes:
+        """16 bytes, equal where two books hold the same intents."""
+        stamps = [[digest, *pack_fields(kept.intent.stamp)] for digest, kept in sorted(self._kept.items())]
+        return hashlib.sha256(pack(stamps)).digest()[:16]
+
+    def wanted(self) -> tuple[Intent, ...]:
+        """What shall be loaded, in the order in which it was asked for."""
+        live = [kept.intent for kept in self._kept.values() if kept.intent.is_wanted]
+        return tuple(sorted(live, key=lambda intent: intent.stamp))
+
+    def find(self, digest: str) -> Intent | None:
+        """What is wanted of a model, or its tombstone."""
+        kept = self._kept.get(digest)
+        return kept.intent if kept else None
+
+    def statement(self, digest: str) -> bytes:
+        """What is wanted of a model, as it is signed; empty if nobody ever loaded it."""
+        kept = self._kept.get(digest)
+        return kept.statement if kept else b""
+
+    def named(self, wanted: str) -> tuple[Intent, ...]:
+        """The live intents of this model name, digest or id."""
+        return tuple(one for one in self.wanted() if wanted in (one.model, one.digest, one.id))
+
+    def mint(self, digest: str, model: str, wishes: Wishes, first: str) -> bytes:
+        """States that a model is wanted in this way; the statement, which is in the book now."""
+        stamp = self._next_stamp()
+        name = hashlib.sha256(f"{digest} {stamp.counter} {stamp.node}".encode()).hexdigest()[:32]
+        fresh = Intent(stamp, digest, model, name, True, wishes.context, wishes.slots, wishes.policy)
+        return self._state(replace(fresh, min_nodes=wishes.min_nodes, stages=wishes.stages, first=first))
+
+    def bury(self, intent: Intent) -> bytes:
+        """States that a model is no longer wanted; the statement."""
+        return self._state(replace(intent, stamp=self._next_stamp(), is_wanted=False))
+
+    def offer(self, statements: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Takes in what others state; those that were new here. Forged, malformed and older ones are left out."""
+        return tuple(statement for statement in statements if self._accepts(statement))
+
+    def restate(self) -> tuple[bytes, ...]:
+        """States again what minters that are members no longer had stated; the new statements."""
+        orphans = [kept.intent for kept in self._kept.values() if not self._is_backed(kept.intent.stamp.node)]
+        return tuple(self._state(replace(intent, stamp=self._next_stamp())) for intent in orphans)
+
+    def _is_backed(self, node: str) -> bool:
+        return node == self._node or self._signer.is_member(node)
+
+    def _accepts(self, statement: bytes) -> bool:
+        read = _read(statement)
+        if read is None:
+            return False
+        intent, body, signature = read
+        known = self._kept.get(intent.digest)
+        if known is not None and not self._is_newer(intent.stamp, known.intent.stamp):
+            return False
+        if intent.stamp.counter > self._highest() + JUMP_MAX:
+            return False
+        if not self._signer.verify(intent.stamp.node, self._signed_text(body), signature):
+            return False
+        return self._take(intent, statement)
+
+    def _is_newer(self, stamp: Stamp, known: Stamp) -> bool:
+        return stamp > known
+
+    def _state(self, intent: Intent) -> bytes:
+        body = pack(pack_fields(intent))
+        statement = pack([body, self._signer.sign(self._signed_text(body))])
+        self._take(intent, statement)
+        return statement
+
+    def _take(self, intent: Intent, statement: bytes) -> bool:
+        if intent.digest not in self._kept and len(self._kept) >= INTENTS_MAX and not self._forget_one():
+            return False
+        self._kept[intent.digest] = _Kept(intent, statement)
+        return True
+
+    def _forget_one(self) -> bool:
+        """Lets the oldest tombstone go: nobody talks of that model any more."""
+        buried = [kept.intent for kept in self._kept.values() if not kept.intent.is_wanted]
+        if not buried:
+            return False
+        del self._kept[min(buried, key=lambda intent: intent.stamp).digest]
+        return True
+
+    def _signed_text(self, body: bytes) -> bytes:
+        return _DOMAIN + self._mesh + body
+
+    def _highest(self) -> int:
+        return max((kept.intent.stamp.counter for kept in self._kept.values()), default=0)
+
+    def _next_stamp(self) -> Stamp:
+        return Stamp(self._highest() + 1, self._node)
+
+
+def _read(statement: bytes) -> tuple[Intent, bytes, bytes] | None:
+    """Intent, signed body and signature; None for what is no statement."""
+    try:
+        body, signature = cast("list[object]", unpack(statement, STATEMENT_MAX_BYTES))
+        if not isinstance(body, bytes) or not isinstance(signature, bytes):
+            return None
+        return unpack_fields(Intent, unpack(body, STATEMENT_MAX_BYTES)), body, signature
+    except (ValueError, TypeError, BadFrame):
+        return None

@@ -1,0 +1,244 @@
+"""The instances of one leader: placed, adopted, drained, lost and placed again. Pure; it acts only while it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from peerinfer.control.intents import Intent, IntentBook
+from peerinfer.control.members import Members
+from peerinfer.control.messages import HeldPart
+from peerinfer.control.outbox import Outbox
+from peerinfer.control.placed import Key, Placed
+from peerinfer.control.planning import Wishes, model_of, plan
+from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.errors import EngineError, NoLeader, NoPlacement, PeerinferError, StageLost
+from peerinfer.net.frames import Epoch
+
+INSTANCES_MAX: Final = 16
+"""More models at once than a home mesh has memory for; each costs a child process on every node of it."""
+ADOPTED_MAX: Final = 4 * INSTANCES_MAX
+"""Instances that workers may tell a new leader of: those of several halves of a mesh."""
+DRAIN_S: Final = 10.0
+"""A replaced instance takes no new requests and is dropped when it computed nothing for this long."""
+DRAIN_MAX_S: Final = 600.0
+"""Longer than any answer that somebody still reads."""
+AGAIN_AFTER_S: Final = 10.0
+"""An instance lost sooner than this after it was placed again stays failed: something is wrong with it."""
+RETRY_S: Final = 10.0
+"""What found no room is tried again so often: a node may have come back."""
+SOON_S: Final = 0.5
+"""What is too early to place is tried again so often."""
+
+NO_EPOCH: Final = Epoch(0, "", 0)
+"""Of what is wanted and was never placed by this leader."""
+
+_LOADING, _READY = InstanceState.LOADING, InstanceState.READY
+_DRAINING, _FAILED = InstanceState.DRAINING, InstanceState.FAILED
+
+
+class Placements:
+    """Records by id and epoch. Whatever it has to say goes to `out`."""
+
+    def __init__(self, intents: IntentBook) -> None:
+        self.out = Outbox(intents)
+        self.members: Members = ()
+        self.obeying: frozenset[str] = frozenset()
+        """Who obeys this leader and told what it holds: nothing is placed on others."""
+        self.is_joining = False
+        """Whether somebody who is here may be about to obey: it is too early to settle for fewer nodes."""
+        self.has_heard_all = False
+        """Whether nobody is left who may hold something that this leader does not know of."""
+        self._intents = intents
+        self._placed: dict[Key, Placed] = {}
+        self._minted = 0
+
+    def __iter__(self) -> Iterator[Placed]:
+        return iter(list(self._placed.values()))
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All instances as they stand."""
+        return tuple(placed.instance for placed in self._placed.values())
+
+    def clear(self) -> None:
+        """This node leads no more."""
+        self._placed.clear()
+        self.out.clear()
+
+    def get(self, key: Key) -> Placed | None:
+        """The record of an instance in an epoch."""
+        return self._placed.get(key)
+
+    def of(self, digest: str) -> list[Placed]:
+        """The records of one model, ready ones first, the newest epoch first."""
+        same = [placed for placed in self._placed.values() if placed.instance.digest == digest]
+        return sorted(same, key=lambda one: (one.state is _READY, one.instance.epoch), reverse=True)
+
+    # Placing
+
+    def place(
+        self,
+        model: str,
+        wishes: Wishes,
+        first: str,
+        now: float,
+        *,
+        leaving: Sequence[Placed],
+        mint: Callable[[], Intent],
+    ) -> Placed:
+        """Plans as if `leaving` were gone already, mints the intent once there is a plan, and commands the stages.
+
+        Raises `NoPlacement` or `BadRequest`, with nothing changed.
+        """
+        stages = self._plan(model, wishes, first, leaving)
+        return self._record(mint(), stages, now)
+
+    def place_wanted(self, intent: Intent, now: float) -> Placed:
+        """Places what is wanted as it was asked for, or as near to that as the nodes that are here allow.
+
+        Raises `NoLeader` while that is not known yet, `NoPlacement` or `BadRequest`.
+        """
+        wishes = intent.wishes
+        try:
+            stages = self._plan(intent.model, wishes, intent.first, ())
+        except PeerinferError:
+            nearest = replace(wishes, min_nodes=max(1, min(wishes.min_nodes, len(self.obeying))), stages=())
+            if self.is_joining:
+                raise NoLeader("It is placed as soon as the nodes that are here have joined.") from None
+            if nearest == wishes:
+                raise
+            stages = self._plan(intent.model, nearest, intent.first, ())
+        return self._record(intent, stages, now)
+
+    def _plan(self, model: str, wishes: Wishes, first: str, leaving: Sequence[Placed]) -> tuple[StagePlace, ...]:
+        held = model_of(wishes.digest, self.members)
+        if held is None:
+            raise NoPlacement(f"No node that is up has the file of {model} any more.")
+        staying = [one for one in self._placed.values() if one not in leaving and one.state is not _FAILED]
+        if len(staying) >= INSTANCES_MAX:
+            raise NoPlacement(f"{INSTANCES_MAX} models are loaded already; unload one first.")
+        standing = [one.instance for one in staying]
+        going = [one.instance for one in leaving]
+        return plan(held, wishes, self.members, standing, obeying=self.obeying, first=first, leaving=going)
+
+    def _record(self, intent: Intent, stages: tuple[StagePlace, ...], now: float) -> Placed:
+        ballot = self.out.ballot
+        if ballot is None:
+            raise NoPlacement("This node does not lead the mesh any more.")
+        self._minted += 1
+        instance = Instance(
+            id=intent.id,
+            model=intent.model,
+            digest=intent.digest,
+            epoch=Epoch(ballot.counter, ballot.node, self._minted),
+            state=_LOADING,
+            stages=stages,
+            context=intent.context,
+            slots=intent.slots,
+        )
+        placed = Placed(instance, now)
+        self._placed[placed.key] = placed
+        self.out.changed = True
+        self.out.load(placed)
+        return placed
+
+    def record_failure(self, intent: Intent, reason: str, now: float) -> None:
+        """Something wanted that cannot stand now is shown as failed, and tried again in a while."""
+        instance = Instance(
+            intent.id, intent.model, intent.digest, NO_EPOCH, _FAILED, (), intent.context, intent.slots, reason
+        )
+        self._placed[intent.id, NO_EPOCH] = Placed(instance, now, retry_at=now + RETRY_S)
+        self.out.changed = True
+
+    # Adopting
+
+    def adopt(self, part: HeldPart, node: str, now: float) -> Placed | None:
+        """The record of what a worker says it holds, new if a former leader placed it; None if that cannot be."""
+        key = (part.instance.id, part.instance.epoch)
+        placed = self._placed.get(key)
+        if placed is None:
+            if len(self._placed) >= ADOPTED_MAX:
+                return None
+            placed = Placed(replace(part.instance, state=_LOADING, reason=""), now, is_adopted=True)
+            if not placed.is_on(node, part.stage):
+                return None
+            self._placed[key] = placed
+            self.out.changed = True
+        return placed if placed.is_on(node, part.stage) else None
+
+    def settle_adopted(self, placed: Placed) -> None:
+        """Everybody told of his stage: from now on it is like one of this leader's own."""
+        placed.is_adopted = False
+
+    # Changes of state
+
+    def ready(self, placed: Placed) -> None:
+        """All its stages are ready."""
+        placed.become(_READY)
+        placed.is_adopted = False
+        self.out.changed = True
+        self.out.answer(placed)
+
+    def drain(self, placed: Placed, now: float) -> None:
+        """It takes no new requests; what is under way may end."""
+        placed.become(_DRAINING, "Replaced by another placement.")
+        placed.tokens = self._tokens(placed)
+        placed.drop_at, placed.drain_until = now + DRAIN_S, now + DRAIN_MAX_S
+        self.out.changed = True
+
+    def drained(self, placed: Placed, now: float) -> bool:
+        """Whether a draining instance has computed nothing for a while, or drains for too long."""
+        if placed.state is not _DRAINING or now < placed.drop_at:
+            return False
+        tokens = self._tokens(placed)
+        if tokens == placed.tokens or now >= placed.drain_until:
+            return True
+        placed.tokens, placed.drop_at = tokens, now + DRAIN_S
+        return False
+
+    def remove(self, placed: Placed) -> None:
+        """Drops it everywhere and forgets it."""
+        if placed.state is not _FAILED:  # a failed one was dropped when it failed
+            self.out.drop(placed.instance)
+        if self._placed.pop(placed.key, None) is not None:
+            self.out.changed = True
+
+    def lose(self, placed: Placed, reason: str, now: float, *, is_node_lost: bool) -> None:
+        """A stage is lost: the instance fails, and is placed again in a new epoch if that may help."""
+        was = placed.state
+        self.out.drop(placed.instance)
+        placed.become(_FAILED, reason)
+        self.out.changed = True
+        intent = self._intents.find(placed.instance.digest)
+        code = StageLost.code if is_node_lost else EngineError.code
+        if was is _DRAINING or intent is None or not intent.is_wanted or intent.id != placed.instance.id:
+            self.remove(placed)
+        elif any(one.is_live for one in self._placed.values() if one.instance.id == intent.id):
+            self.remove(placed)  # another epoch of it stands already
+        elif (was is _READY or is_node_lost) and (placed.again_at is None or now - placed.again_at >= AGAIN_AFTER_S):
+            code = self.again(placed, intent, now)
+        if code != NoLeader.code:
+            self.out.answer(placed, code, placed.instance.reason)
+
+    def again(self, placed: Placed, intent: Intent, now: float) -> str:
+        """Places a failed instance again, in a new epoch; the error code if that is not possible now."""
+        try:
+            fresh = self.place_wanted(intent, now)
+        except PeerinferError as error:
+            lost = placed.instance.reason.split(" It could not be placed again: ")[0]
+            reason = f"{lost} It could not be placed again: {error}"
+            self.out.changed |= reason != placed.instance.reason
+            placed.become(_FAILED, reason)
+            placed.retry_at = now + (SOON_S if isinstance(error, NoLeader) else RETRY_S)
+            return error.code
+        self.remove(placed)
+        fresh.become(_LOADING, f"{placed.instance.reason} It is being placed again.".strip())
+        fresh.again_at = now
+        fresh.waiting, placed.waiting = placed.waiting, []
+        return ""
+
+    def _tokens(self, placed: Placed) -> int:
+        held = [stage for member in self.members for stage in member.stages()]
+        return sum(stage.tokens for stage in held if (stage.instance, stage.epoch) == placed.key)
