@@ -38,7 +38,7 @@ _COUNTERS = struct.Struct(">QQI")
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A snapshot whose signature holds."""
+    """A sealed snapshot, believed once its signature is checked."""
 
     node: str
     incarnation: int
@@ -46,6 +46,7 @@ class Envelope:
     sequence: int
     """Number of the snapshot in its incarnation."""
     payload: bytes
+    signature: bytes
     data: bytes
     """The bytes received, to be forwarded unchanged."""
 
@@ -75,10 +76,21 @@ def open_envelope(data: bytes, mesh_id: str, verify: Verify) -> Envelope:
     Raises `BadFrame` for bytes that are no envelope, `NotTrusted` if the signature does not hold or its node is
     no member. The payload is not looked at.
     """
-    node, incarnation, sequence, payload, signature = _parts(data)
-    if not verify(node, signed_bytes(mesh_id, node, incarnation, sequence, payload), signature):
+    envelope = read_envelope(data)
+    check_envelope(envelope, mesh_id, verify)
+    return envelope
+
+
+def read_envelope(data: bytes) -> Envelope:
+    """The parts of `data`, of which nothing may be believed before `check_envelope`. Raises `BadFrame`."""
+    return Envelope(*_parts(data), bytes(data))
+
+
+def check_envelope(envelope: Envelope, mesh_id: str, verify: Verify) -> None:
+    """Raises `NotTrusted` unless a member of this mesh sealed the envelope."""
+    node, incarnation, sequence = envelope.node, envelope.incarnation, envelope.sequence
+    if not verify(node, signed_bytes(mesh_id, node, incarnation, sequence, envelope.payload), envelope.signature):
         raise NotTrusted("A snapshot was refused: its signature is not that of a member of this mesh.")
-    return Envelope(node, incarnation, sequence, payload, bytes(data))
 
 
 def _parts(data: bytes) -> tuple[str, int, int, bytes, bytes]:

@@ -46,6 +46,7 @@ class Tag(enum.IntEnum):
     GOSSIP_MARKS = 14
     ASK_HEARD = 15
     HEARD = 16
+    FAREWELL = 17
     # control
     LEADER_HEARTBEAT = 20
     LOAD_REQUEST = 21
