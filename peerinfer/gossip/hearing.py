@@ -28,9 +28,9 @@ from peerinfer.net.effects import SendTo
 LISTENED_MAX_S: Final = 0.5
 """What one tick can have heard at most: a heartbeat's period. Ticks come twice as often."""
 STALL_S: Final = 2.0
-"""A tick so late says that this machine stood still: that is a `wake`."""
+"""A tick so late says that this machine stood still."""
 SPARE_S: Final = 3.0
-"""Listened time after a wake in which nobody is accused: a leader's lease."""
+"""Listened time after a sleep or stall in which nobody is accused: a leader's lease."""
 ASK_AFTER_S: Final = 1.0
 """Of silence: two heartbeats are missing, and there is time for two questions before it counts as unreachable."""
 ASK_EVERY_S: Final = 0.5
@@ -81,6 +81,7 @@ class Hearing:
         self._members: frozenset[str] | None = None
         self._listened = 0.0
         self._last = now
+        self._spared_until = 0.0
         self._questions: dict[int, _Question] = {}
         self._number = 0
 
@@ -133,20 +134,18 @@ class Hearing:
             ear.direct = ear.direct_at = -math.inf
 
     def tick(self, now: float) -> None:
-        """Time goes on."""
-        if now - self._last > STALL_S:
-            self.wake(now)
-            return
+        """Time goes on. After a stall everybody is spared, but not again within that: it must get there some day."""
+        if now - self._last > STALL_S and self._listened >= self._spared_until:
+            self._spare()
         self._listened = self._time(now)
         self._last = now
 
     def wake(self, now: float) -> None:
-        """This node slept or stood still: it heard nothing meanwhile, and listens for a lease before it accuses."""
+        """This node slept: it heard nothing meanwhile, and listens for a lease before it accuses anybody."""
+        self._spare()
         self._last = now
         for ear in self._ears.values():
-            ear.since = self._spared(ear.since)
-            ear.direct = self._spared(ear.direct)
-            ear.direct_at = -math.inf  # the clock may have stood still too: no neighbour is told an age by it
+            ear.direct_at = -math.inf  # the clock may have slept too: no neighbour is told an age by it
         self._questions.clear()
 
     # Through a neighbour
@@ -212,9 +211,15 @@ class Hearing:
         listened = self._listened
         return listened - ear.since > ASK_AFTER_S and listened >= ear.ask_at and ear.met and ear.left is None
 
+    def _spare(self) -> None:
+        """Has nobody's state get worse for `SPARE_S` of listened time."""
+        self._spared_until = self._listened + SPARE_S
+        for ear in self._ears.values():
+            ear.since = self._spared(ear.since)
+            ear.direct = self._spared(ear.direct)
+
     def _spared(self, since: float) -> float:
-        """`since` so that this node's state does not get worse for `SPARE_S` of listened time."""
         for limit_s in (UNREACHABLE_AFTER_S, GONE_AFTER_S):
             if self._listened - since < limit_s:
-                return max(since, self._listened + SPARE_S - limit_s)
+                return max(since, self._spared_until - limit_s)
         return since

@@ -246,9 +246,12 @@ class Gossip:
     def _old(self, sender: str, envelope: Envelope, now: float) -> Effects:
         """Nothing new; but a node that lost its count (a restored home) is shown what it said before."""
         known = self.table.entry(sender)
-        if sender != envelope.node or known is None or known.envelope.incarnation <= envelope.incarnation:
+        if sender != envelope.node or known is None:
             return ()
-        allowed = self._pace.allows(sender, "count", ANSWER_GAP_S, now)
+        if known.envelope.data == envelope.data:  # checked when a third party brought it
+            self._hearing.heard(sender, envelope.incarnation, now)
+        lost_count = known.envelope.incarnation > envelope.incarnation
+        allowed = lost_count and self._pace.allows(sender, "count", ANSWER_GAP_S, now)
         return (SendTo(sender, SnapshotSealed(known.envelope.data)),) if allowed else ()
 
     def _met_itself(self, envelope: Envelope) -> Effects:

@@ -1,29 +1,33 @@
-"""The door of gossip: signs this node's snapshot, sends it to all live peers, and takes in theirs."""
+"""The door of gossip: drives the machine from the event loop, and does what it asks."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Protocol
 
+from peerinfer.clock import Clock, monotonic
 from peerinfer.errors import LinkError
-from peerinfer.gossip.envelope import Verify, open_envelope, seal
-from peerinfer.gossip.messages import SnapshotSealed
+from peerinfer.gossip.effects import Effects, SaveIncarnation, SnapshotLearned, SnapshotRefused
+from peerinfer.gossip.envelope import Verify
+from peerinfer.gossip.liveness import Liveness
+from peerinfer.gossip.machine import Gossip
+from peerinfer.gossip.messages import MESSAGES
 from peerinfer.gossip.snapshot import Snapshot, encode_snapshot
 from peerinfer.gossip.table import SnapshotTable
 from peerinfer.identity.keys import verify
 from peerinfer.identity.roster import Roster
+from peerinfer.net.effects import SendTo
 
 log = logging.getLogger(__name__)
 
-PUSH_EVERY_S: Final = 2.0
-"""A snapshot is never much older than this at a live peer."""
-PUSH_GAP_S: Final = 0.25
-"""Least time between two pushes, however fast things change."""
+TICK_S: Final = 0.25
+"""How often time passes for the machine: half of a heartbeat's period, and the least time between two pushes."""
 
-Heard = Callable[[str, Snapshot], None]
+Learned = Callable[[str, Snapshot], None]
 
 
 class Signer(Protocol):
@@ -39,9 +43,18 @@ class Signer(Protocol):
 class Counter(Protocol):
     """The durable incarnation (`gossip/storage.py`)."""
 
-    value: int
+    @property
+    def value(self) -> int: ...
+    def save(self, value: int, /) -> None: ...
 
-    def jump_above(self, seen: int) -> None: ...
+
+class Facts(Protocol):
+    """What gossip needs to know of the link with a peer."""
+
+    @property
+    def incarnation(self) -> int: ...
+    @property
+    def last_heard(self) -> float: ...
 
 
 class Wires(Protocol):
@@ -50,7 +63,7 @@ class Wires(Protocol):
     def send(self, to: str, message: Any, /) -> Any: ...
     def on(self, kind: type[Any], handler: Callable[[str, Any], None], /) -> Any: ...
     def on_peer(self, handler: Callable[[str, bool], None], /) -> Any: ...
-    def peers(self) -> Mapping[str, Any]: ...
+    def peers(self) -> Mapping[str, Facts]: ...
 
 
 def roster_verifier(roster: Callable[[], Roster]) -> Verify:
@@ -64,90 +77,127 @@ def roster_verifier(roster: Callable[[], Roster]) -> Verify:
 
 
 class GossipService:
-    """Sends `compose()` every 2 s, and soon after `announce()`; keeps the newest snapshot of every member."""
+    """This node's gossip over `wires`. `run` drives it; everything else is called from the event loop.
+
+    `members` gives the node ids of the roster as it is now, `compose` this node's snapshot; `clock` is the one by
+    which the links tell when they heard their peers.
+    """
 
     def __init__(
-        self, identity: Signer, verify: Verify, incarnation: Counter, wires: Wires, compose: Callable[[], Snapshot]
+        self,
+        identity: Signer,
+        verify: Verify,
+        incarnation: Counter,
+        wires: Wires,
+        compose: Callable[[], Snapshot],
+        *,
+        members: Callable[[], Collection[str]],
+        clock: Clock = monotonic,
+        chance: random.Random | None = None,
     ) -> None:
-        self.table = SnapshotTable()
-        self._identity = identity
-        self._verify = verify
         self._incarnation = incarnation
+        self._unsaved: int | None = None
         self._wires = wires
-        self._compose = compose
-        self._sequence = 0
+        self._members = members
+        self._clock = clock
         self._changed = asyncio.Event()
-        self._listeners: list[Heard] = []
-        wires.on(SnapshotSealed, self._received)
+        self._listeners: list[Learned] = []
+        self._machine = Gossip(
+            identity.node_id,
+            identity.mesh_id,
+            incarnation.value,
+            sign=identity.sign,
+            verify=verify,
+            compose=lambda: encode_snapshot(compose()),
+            chance=chance or random.Random(),  # noqa: S311  (it spreads load; nothing secret hangs on it)
+            now=clock(),
+        )
+        for kind in MESSAGES:
+            wires.on(kind, self._received)
         wires.on_peer(self._peer_changed)
 
-    def on_snapshot(self, listener: Heard) -> None:
+    @property
+    def table(self) -> SnapshotTable:
+        """The newest snapshot of every member."""
+        return self._machine.table
+
+    def liveness(self, node: str) -> Liveness:
+        """How `node` stands now, as of the last `look`."""
+        return self._machine.liveness(node, self._clock())
+
+    def was_heard(self, node: str) -> bool:
+        """Whether `node` was heard over its own link, ever since this node started."""
+        return self._machine.was_heard(node)
+
+    def direct(self) -> frozenset[str]:
+        """The nodes heard over their own links lately, without this one."""
+        return self._machine.direct()
+
+    def on_snapshot(self, listener: Learned) -> None:
         """Calls `listener(node id, snapshot)` for each new snapshot, this node's own included."""
         self._listeners.append(listener)
 
-    def announce(self) -> None:
-        """Something changed: tell the peers soon (at most every `PUSH_GAP_S`)."""
-        self._changed.set()
-
     async def run(self) -> None:
-        """Pushes until cancelled."""
+        """Lets time pass for the machine until cancelled. Raises `HomeError` if the incarnation cannot be saved."""
         while True:
-            self.push()
-            await asyncio.sleep(PUSH_GAP_S)
+            self.look()
+            self._carry_out(self._machine.tick(self._clock()))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PUSH_EVERY_S - PUSH_GAP_S):
+                async with asyncio.timeout(TICK_S):
                     await self._changed.wait()
             self._changed.clear()
 
+    def look(self) -> None:
+        """Tells the machine who is connected and a member now, and when each was heard last."""
+        peers = self._wires.peers()
+        self._carry_out(self._machine.see(peers, self._members(), self._clock()))
+        for node, facts in peers.items():
+            self._carry_out(self._machine.heard(node, facts.incarnation, facts.last_heard))
+
+    def announce(self) -> None:
+        """Something changed: tell the peers soon (at most every `machine.PUSH_GAP_S`)."""
+        self._carry_out(self._machine.announce())
+        self._changed.set()
+
     def push(self) -> None:
-        """Seals a new snapshot of this node and sends it to every peer."""
-        me = self._identity.node_id
-        self._sequence += 1
-        data = seal(
-            self._identity.mesh_id,
-            me,
-            self._incarnation.value,
-            self._sequence,
-            payload=encode_snapshot(self._compose()),
-            sign=self._identity.sign,
-        )
-        self._take(data)
-        for peer in self._wires.peers():
-            if peer != me:
-                self._send(peer, data)
+        """Sends this node's snapshot as it is now to its peers, without waiting for `run`."""
+        self._carry_out(self._machine.push(self._clock()))
+
+    def farewell(self) -> None:
+        """Tells the peers that this node stops or goes to sleep; then it says no more until `wake`."""
+        self._carry_out(self._machine.farewell(self._clock()))
+
+    def wake(self) -> None:
+        """This node slept or stood still: it accuses nobody for a while, and speaks again."""
+        self._carry_out(self._machine.wake(self._clock()))
+        self._changed.set()
 
     def _peer_changed(self, peer: str, up: bool) -> None:
-        entry = self.table.entry(self._identity.node_id)
-        if up and entry is not None:
-            self._send(peer, entry.envelope.data)
+        if up:
+            self.look()
+            self._carry_out(self._machine.peer_up(peer, self._clock()))
 
-    def _received(self, sender: str, message: SnapshotSealed) -> None:
-        try:
-            self._take(message.envelope, sender)
-        except LinkError as error:  # BadFrame and NotTrusted: the sender's fault, not ours
-            log.warning("A snapshot from %s was refused. %s", sender, error)
+    def _received(self, sender: str, message: object) -> None:
+        self._carry_out(self._machine.receive(sender, message, self._clock()))
 
-    def _take(self, data: bytes, sender: str = "") -> None:
-        check = self._verify if sender else _own_seal  # a node that was removed still knows its own seal
-        envelope = open_envelope(data, self._identity.mesh_id, check)
-        me = self._identity.node_id
-        if envelope.node == me and sender:
-            if envelope.mark > (self._incarnation.value, self._sequence):
-                self._incarnation.jump_above(envelope.incarnation)
-                self.announce()
-            return
-        snapshot = self.table.offer(envelope)
-        known = self.table.entry(envelope.node)
-        if snapshot is not None:
-            for listener in self._listeners:
-                listener(envelope.node, snapshot)
-        elif sender == envelope.node and known is not None and known.envelope.incarnation > envelope.incarnation:
-            self._send(sender, known.envelope.data)  # it lost its count (a restored home): show it what it said
+    def _carry_out(self, effects: Effects) -> None:
+        for effect in effects:
+            self._save()
+            match effect:
+                case SaveIncarnation(value):
+                    self._unsaved = value
+                    self._save()
+                case SendTo(node, message):
+                    with contextlib.suppress(LinkError):  # the link is just going down: its return brings all again
+                        self._wires.send(node, message)
+                case SnapshotLearned(node, snapshot):
+                    for listener in self._listeners:
+                        listener(node, snapshot)
+                case SnapshotRefused(sender, reason):
+                    log.warning("A snapshot from %s was refused. %s", sender, reason)
 
-    def _send(self, peer: str, data: bytes) -> None:
-        with contextlib.suppress(LinkError):  # the link is just going down: the next push follows its return
-            self._wires.send(peer, SnapshotSealed(data))
-
-
-def _own_seal(_node: str, _message: bytes, _signature: bytes) -> bool:
-    return True
+    def _save(self) -> None:
+        """Puts a new incarnation on disk; while that fails, this raises, and nothing at all is told."""
+        if self._unsaved is not None:
+            self._incarnation.save(self._unsaved)
+            self._unsaved = None

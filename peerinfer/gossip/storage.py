@@ -16,9 +16,12 @@ class Incarnation:
         self.value = _read(path) + 1
         self._save()
 
-    def jump_above(self, seen: int) -> None:
-        """This node met a snapshot of itself of incarnation `seen` (a restored home, say): it goes above that."""
-        self.value = max(self.value, seen) + 1
+    def save(self, value: int) -> None:
+        """This node goes on as `value`: it met a newer snapshot of itself, or woke after a farewell.
+
+        The file never goes back. Raises `HomeError`.
+        """
+        self.value = max(self.value, value)
         self._save()
 
     def _save(self) -> None:
