@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from peerinfer.gossip.liveness import Liveness, liveness
+from peerinfer.gossip.liveness import Liveness
 from peerinfer.gossip.snapshot import HeldModel, HeldStage, Snapshot
 
 
@@ -16,14 +16,7 @@ class Member:
     node: str
     name: str
     state: Liveness
-    heard: bool
-    """Whether this node ever heard it."""
     snapshot: Snapshot | None = None
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether it takes part in the choice of a leader: heard, and not gone."""
-        return self.heard and self.state is not Liveness.GONE
 
     def model(self, digest: str) -> HeldModel | None:
         """The file with this digest, if the member has it."""
@@ -41,19 +34,15 @@ Members = tuple[Member, ...]
 def members_now(
     me: str,
     roster: Mapping[str, str],
-    *,
-    heard_at: Mapping[str, float],
+    liveness_of: Callable[[str], Liveness],
     snapshot_of: Callable[[str], Snapshot | None],
-    since: float,
-    now: float,
 ) -> Members:
-    """The roster (node id → name) with liveness, by id. `since` is when this node began to listen; it is alive."""
+    """The roster (node id → name) and this node, by id, each with how it stands and what it said last."""
 
     def member(node: str, name: str) -> Member:
         snapshot = snapshot_of(node)
-        heard = now if node == me else heard_at.get(node)
         shown = snapshot.name if snapshot and snapshot.name else name
-        return Member(node, shown, liveness(heard, since, now), heard is not None, snapshot)
+        return Member(node, shown, liveness_of(node), snapshot)
 
     return tuple(member(node, name) for node, name in sorted({me: me, **roster}.items()))
 

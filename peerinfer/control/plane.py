@@ -70,10 +70,10 @@ class ControlPlane:
         """The instances of the mesh as this node knows them."""
         return self.known.instances if self.known else ()
 
-    def see(self, members: Members, now: float, *, mains: bool = True, wired: bool = False) -> Effects:
+    def see(self, members: Members, now: float, *, reach: int, mains: bool = True) -> Effects:
         """The members as they are now, and how this machine would do as a leader."""
         self.members = members
-        seen = self.election.see(self._alive(), now, mains=mains, wired=wired)
+        seen = self.election.see(self._alive(), now, reach=reach, mains=mains)
         return self._settle((*seen, *self._leader.see(members, self.election.workers(now), now)), now)
 
     def tick(self, now: float) -> Effects:

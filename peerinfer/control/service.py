@@ -41,9 +41,11 @@ from peerinfer.election.ballot import Ballot
 from peerinfer.election.effects import LeaderChanged, SaveBallot
 from peerinfer.election.machine import Election
 from peerinfer.errors import HomeError, LinkError, PeerinferError
-from peerinfer.gossip.service import GossipService, Wires
+from peerinfer.gossip.messages import Farewell
+from peerinfer.gossip.service import GossipService
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
 from peerinfer.net.effects import SendTo
+from peerinfer.net.switchboard import LinkFacts
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,15 @@ TICK_S: Final = 0.25
 
 Event = LeaderChanged | InstancesChanged | InstanceBecameReady
 Listener = Callable[[Event], None]
+
+
+class Wires(Protocol):
+    """The switchboard, as far as control needs it."""
+
+    def send(self, to: str, message: Any, /) -> Any: ...
+    def on(self, kind: type[Any], handler: Callable[[str, Any], None], /) -> Any: ...
+    def on_peer(self, handler: Callable[[str, bool], None], /) -> Any: ...
+    def peers(self) -> Mapping[str, LinkFacts]: ...
 
 
 class Promises(Protocol):
@@ -116,8 +127,7 @@ class ControlService:
         self._wires = wires
         self._keeper = keeper
         self._around = around
-        self._since = now = around.clock()
-        self._heard_at: dict[str, float] = {}
+        now = around.clock()
         self._listeners: list[Listener] = []
         self._queue: deque[Effect] = deque()
         self._is_busy = False
@@ -130,6 +140,7 @@ class ControlService:
         gossip.on_snapshot(lambda _node, _snapshot: self._look())
         for kind in MESSAGES:
             wires.on(kind, self._received)
+        wires.on(Farewell, lambda _sender, _message: self._look())  # gossip, which was asked before, has it already
         wires.on_peer(self._peer_changed)
 
     async def run(self) -> None:
@@ -140,7 +151,8 @@ class ControlService:
             await asyncio.sleep(TICK_S)
 
     def close(self) -> None:
-        """This node stops: it frees whom it leads, and ends what is still waited for."""
+        """This node stops: it says so, frees whom it leads, and ends what is still waited for."""
+        self._gossip.farewell()
         self._drive(self._plane.release)
         self.requests.close()
 
@@ -204,29 +216,19 @@ class ControlService:
         missed_s = self._stalls.look(now, self._around.boottime())
         if missed_s:
             log.warning("This node slept or stood still for %.1f s.", missed_s)
+            self._gossip.wake()
             self._around.woke(missed_s)
             self._carry_out(self._plane.wake(now))
         self._carry_out(step(now))
 
     def _look(self) -> None:
-        """Who is here now."""
-        for node, facts in self._wires.peers().items():
-            self._heard_at[node] = facts.last_heard
-        roster = self._around.roster()
-        self._gossip.table.keep_only({self._node, *roster})
+        """Who is here now, and how this machine would do as a leader."""
         own = self._snapshot_of(self._node)
         mains = own is None or own.on_battery is not True
 
         def see(now: float) -> Effects:
-            members = members_now(
-                self._node,
-                roster,
-                heard_at=self._heard_at,
-                snapshot_of=self._snapshot_of,
-                since=self._since,
-                now=now,
-            )
-            return self._plane.see(members, now, mains=mains)
+            members = members_now(self._node, self._around.roster(), self._gossip.liveness, self._snapshot_of)
+            return self._plane.see(members, now, reach=len(self._gossip.direct()) + 1, mains=mains)
 
         self._drive(see)
 

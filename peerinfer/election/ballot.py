@@ -33,8 +33,6 @@ class Standing:
     """How good a leader a node would be: compared field by field, the greater the better."""
 
     reach: int = 0
-    """Nodes that it sees, itself included."""
+    """Nodes that it hears itself over their own links, and this one."""
     mains: bool = True
     """Whether it is not on battery."""
-    wired: bool = False
-    """Whether its network is known to be a cable."""

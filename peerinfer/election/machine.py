@@ -102,10 +102,10 @@ class Election:
         live = {node for node, at in self._reign.grants.items() if now - at < LEASE_S}
         return frozenset(live | {self._node})
 
-    def see(self, visible: Collection[str], now: float, *, mains: bool = True, wired: bool = False) -> Effects:
-        """The nodes that are here now, this one included, and how this machine stands."""
+    def see(self, visible: Collection[str], now: float, *, reach: int, mains: bool = True) -> Effects:
+        """The nodes that are here now, this one included; to how many of them it has links, and how it stands."""
         self._visible = frozenset(visible) | {self._node}
-        self._standing = Standing(len(self._visible), mains, wired)
+        self._standing = Standing(reach, mains)
         if self._round is not None and self._has_won(self._round):
             return self._won(self._round, now)
         return ()

@@ -18,8 +18,6 @@ from peerinfer.gossip.machine import Gossip
 from peerinfer.gossip.messages import MESSAGES
 from peerinfer.gossip.snapshot import Snapshot, encode_snapshot
 from peerinfer.gossip.table import SnapshotTable
-from peerinfer.identity.keys import verify
-from peerinfer.identity.roster import Roster
 from peerinfer.net.effects import SendTo
 
 log = logging.getLogger(__name__)
@@ -64,16 +62,6 @@ class Wires(Protocol):
     def on(self, kind: type[Any], handler: Callable[[str, Any], None], /) -> Any: ...
     def on_peer(self, handler: Callable[[str, bool], None], /) -> Any: ...
     def peers(self) -> Mapping[str, Facts]: ...
-
-
-def roster_verifier(roster: Callable[[], Roster]) -> Verify:
-    """Checks signatures against the members of the roster as it stands at that moment."""
-
-    def check(node_id: str, message: bytes, signature: bytes) -> bool:
-        member = roster().members.get(node_id)
-        return member is not None and verify(member.public_key, signature, message)
-
-    return check
 
 
 class GossipService:

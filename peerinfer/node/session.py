@@ -71,7 +71,12 @@ class MeshSession:
         self.portrait = Portrait(identity.name, store, self._pipeline.held, Collector(default_probes()), monotonic)
         self._signatures = Signatures(identity)
         self._gossip = GossipService(
-            identity, self._signatures.verify, incarnation, self.switchboard, self.portrait.compose
+            identity,
+            self._signatures.verify,
+            incarnation,
+            self.switchboard,
+            self.portrait.compose,
+            members=self._names,
         )
         self.control = ControlService(
             node,

@@ -17,6 +17,7 @@ from peerinfer.control.state import Instance
 from peerinfer.election.ballot import NO_BALLOT, Ballot
 from peerinfer.election.effects import SaveBallot
 from peerinfer.election.machine import Election
+from peerinfer.gossip.liveness import Liveness, liveness
 from peerinfer.gossip.snapshot import HeldModel, HeldStage, Snapshot
 from peerinfer.net.effects import SendTo
 from peerinfer.net.frames import Epoch
@@ -167,7 +168,7 @@ class Cluster:
         self.now += STEP_S
         self._meet()
         for node in self._alive():
-            self._do(node, node.plane.see(self._members(node), self.now))
+            self._do(node, node.plane.see(self._members(node), self.now, reach=len(self.nodes)))
             self._do(node, node.plane.tick(self.now))
             for instance, state, reason, progress in node.keeper.due(self.now):
                 self._do(node, node.plane.reported(instance, state, reason, progress))
@@ -250,7 +251,7 @@ class Cluster:
             for one in sorted(link):
                 (other,) = link - {one}
                 node = self.nodes[one]
-                self._do(node, node.plane.see(self._members(node), self.now))
+                self._do(node, node.plane.see(self._members(node), self.now, reach=len(self.nodes)))
                 self._do(node, node.plane.peer_up(other, self.now))
         self._linked = links
 
@@ -260,14 +261,10 @@ class Cluster:
                 return None
             return replace(self.nodes[other].told, stages=self.nodes[other].keeper.held())
 
-        return members_now(
-            node.id,
-            dict.fromkeys(self.nodes, ""),
-            heard_at=node.heard_at,
-            snapshot_of=snapshot_of,
-            since=node.since,
-            now=self.now,
-        )
+        def liveness_of(other: str) -> Liveness:
+            return Liveness.ALIVE if other == node.id else liveness(node.heard_at.get(other), node.since, self.now)
+
+        return members_now(node.id, dict.fromkeys(self.nodes, ""), liveness_of, snapshot_of)
 
     def _do(self, node: Node, effects: Effects) -> None:
         for effect in effects:

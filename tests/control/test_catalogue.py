@@ -16,7 +16,7 @@ from tests.control.cluster import MODEL, node_id
 
 def member(number: int, *models: HeldModel, state: Liveness = Liveness.ALIVE) -> Member:
     snapshot = Snapshot(f"n{number}", "1", 1, 1, models=models)
-    return Member(node_id(number), f"n{number}", state, True, snapshot)
+    return Member(node_id(number), f"n{number}", state, snapshot)
 
 
 SMOL = replace(MODEL, name="smollm2-135m", digest="a1" * 32)
@@ -52,4 +52,4 @@ def test_an_unknown_name_says_what_there_is(name: str) -> None:
 
 def test_nodes_that_are_away_hold_nothing() -> None:
     with pytest.raises(UnknownModel, match="available: none"):
-        find_in_mesh("tiny", (member(1, MODEL, state=Liveness.UNREACHABLE), Member("x", "x", Liveness.ALIVE, True)))
+        find_in_mesh("tiny", (member(1, MODEL, state=Liveness.UNREACHABLE), Member("x", "x", Liveness.ALIVE)))

@@ -84,8 +84,8 @@ class Identity:
 class Counter:
     value: int = 1
 
-    def jump_above(self, seen: int) -> None:
-        self.value = seen + 1
+    def save(self, value: int) -> None:
+        self.value = value
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -103,11 +103,13 @@ class Node:
         self.keeper = Keeper()
         self.events: list[Event] = []
         wires = Board(self.id, boards)
-        self.gossip = GossipService(Identity(self.id), lambda *_: True, Counter(), wires, self.portrait)
+        self.gossip = GossipService(
+            Identity(self.id), lambda *_: True, Counter(), wires, self.portrait, members=self.roster
+        )
         around = Surroundings(
             mesh_id="aa" * 16,
             signer=FakeSigner(self.id),
-            roster=lambda: {node_id(each): f"n{each}" for each in (1, 2, 3)},
+            roster=self.roster,
             portrait=self.portrait,
             find=self.find,
             clock=monotonic,
@@ -119,6 +121,9 @@ class Node:
             self.id, self.gossip, wires=wires, keeper=self.keeper, around=around, chance=random.Random(number)
         )
         self.control.add_listener(self.events.append)
+
+    def roster(self) -> dict[str, str]:
+        return {node_id(each): f"n{each}" for each in (1, 2, 3)}
 
     def portrait(self) -> Snapshot:
         return replace(self.told, models=self.models, stages=self.keeper.held())

@@ -38,9 +38,7 @@ def held(stage: int, ms_per_token: float, hop_in_ms: float, state: str = "ready"
 
 
 def members(*snapshots: Snapshot) -> tuple[Member, ...]:
-    return tuple(
-        Member(node_id(number), told.name, Liveness.ALIVE, True, told) for number, told in enumerate(snapshots, 1)
-    )
+    return tuple(Member(node_id(number), told.name, Liveness.ALIVE, told) for number, told in enumerate(snapshots, 1))
 
 
 VIEW = View(
@@ -102,7 +100,7 @@ def test_nothing_is_claimed_before_it_is_measured() -> None:
 
 
 def test_a_mesh_without_a_leader_and_a_member_without_a_snapshot() -> None:
-    away = (Member(node_id(2), "desk", Liveness.GONE, False),)
+    away = (Member(node_id(2), "desk", Liveness.GONE),)
     shown = drawn(replace(VIEW, leader=None, ballot=None, members=away))
     assert shown["mesh"] == {"id": "aa" * 16, "leader": None, "ballot": None}
     assert shown["members"] == [{"id": node_id(2), "name": "desk", "state": "gone", "snapshot": None}]

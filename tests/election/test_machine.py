@@ -37,7 +37,7 @@ WELL = Standing(3)
 
 def election(node: str = A, promise: Ballot = NO_BALLOT, seen: tuple[str, ...] = (A, B, C)) -> Election:
     machine = Election(node, promise, random.Random(7), 0.0)
-    machine.see(seen, 0.0)
+    machine.see(seen, 0.0, reach=len(seen))
     return machine
 
 
@@ -205,9 +205,9 @@ def test_votes_of_another_ballot_or_kind_do_not_count() -> None:
 def test_nobody_left_to_ask_wins_the_round() -> None:
     machine = election()
     machine.tick(READY_S)
-    effects = machine.see((A,), READY_S + 0.1)
+    effects = machine.see((A,), READY_S + 0.1, reach=1)
     assert effects[-1] == LeaderChanged(A, Ballot(1, A))
-    assert machine.see((A,), READY_S + 0.2) == ()
+    assert machine.see((A,), READY_S + 0.2, reach=1) == ()
 
 
 def test_a_round_without_a_majority_ends_and_frees_who_granted() -> None:
@@ -260,7 +260,7 @@ def test_busy_raises_no_ballot() -> None:
 
 def test_a_node_on_battery_lets_those_on_mains_stand_first() -> None:
     machine = election()
-    machine.see((A, B), 0.0, mains=False)
+    machine.see((A, B), 0.0, reach=2, mains=False)
     machine.receive(B, LeaderHeartbeat(Ballot(5, B), 1), 0.0)
     machine.tick(LEASE_S)
     assert machine.tick(LEASE_S + JITTER_S / 2 - 0.01) == ()
@@ -365,7 +365,8 @@ def test_a_late_heartbeat_of_a_released_ballot_binds_nobody() -> None:
 
 def test_a_better_node_takes_over_after_a_minute_and_not_before() -> None:
     machine, ballot = leading()
-    machine.see((A, B, C), READY_S, mains=False)
+    machine.see((A, B, C), READY_S, reach=3, mains=False)
+    effects: Effects = ()
     for step in range(int(BETTER_FOR_S / HEARTBEAT_S) + 1):
         now = READY_S + step * HEARTBEAT_S
         effects = machine.tick(now)
@@ -376,7 +377,7 @@ def test_a_better_node_takes_over_after_a_minute_and_not_before() -> None:
 
 def test_a_node_that_was_better_for_a_moment_takes_nothing_over() -> None:
     machine, ballot = leading()
-    machine.see((A, B, C), READY_S, mains=False)
+    machine.see((A, B, C), READY_S, reach=3, mains=False)
     for step in range(2 * int(BETTER_FOR_S / HEARTBEAT_S)):
         now = READY_S + step * HEARTBEAT_S
         machine.receive(B, Grant(ballot, Standing(3, mains=step % 100 != 99)), now)
