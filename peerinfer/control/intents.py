@@ -141,9 +141,10 @@ class IntentBook:
         kept = self._kept.get(digest)
         return kept.statement if kept else b""
 
-    def named(self, wanted: str) -> tuple[Intent, ...]:
-        """The live intents of this model name, digest or id."""
-        return tuple(one for one in self.wanted() if wanted in (one.model, one.digest, one.id))
+    def named(self, wanted: str, *, buried: bool = False) -> tuple[Intent, ...]:
+        """The intents of this model name, digest or id that are wanted, or also those that are no longer."""
+        known = (kept.intent for kept in self._kept.values() if buried or kept.intent.is_wanted)
+        return tuple(one for one in known if wanted in (one.model, one.digest, one.id))
 
     def mint(self, digest: str, model: str, wishes: Wishes, first: str) -> bytes:
         """States that a model is wanted in this way; the statement, which is in the book now."""

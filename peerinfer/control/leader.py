@@ -26,6 +26,8 @@ STALLED_AFTER_S: Final = 600.0
 """Loading without any progress for this long has failed: even a slow disk reports progress before."""
 RETELL_S: Final = 2.0
 """What a follower missed, because it did not follow yet, reaches it within this time."""
+QUIET_S: Final = 5.0
+"""A load of which nothing was heard for so long is asked about: the report that it is ready may be lost."""
 JOIN_S: Final = 3.0
 """A node that is here follows within this time, unless it obeys another leader."""
 SILENCE_MAX_S: Final = 12.0
@@ -112,8 +114,8 @@ class Leader:
         self._retell_at = now + RETELL_S
         for placed in self._all:
             self._out.load(placed, silent_only=True)
-        asking = tuple(sorted(self._workers - self._heard))
-        return (*self._out.empty(self.instances), *self._out.again(self.instances, asking))
+        asking = (self._workers - self._heard) | {node for placed in self._all for node in placed.quiet(now - QUIET_S)}
+        return (*self._out.empty(self.instances), *self._out.again(self.instances, tuple(sorted(asking))))
 
     def receive(self, sender: str, message: object, now: float) -> Effects:
         """Takes `LoadRequest`, `UnloadRequest`, `StagesHeld` and `StageReport`."""

@@ -38,6 +38,8 @@ class UnloadRequest:
 
     request_id: str
     model: str
+    is_repeated: bool = False
+    """Whether it was said before and not answered: then that it is not loaded any more is no error."""
 
 
 @message(Tag.REQUEST_REPLY)

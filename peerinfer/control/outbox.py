@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from peerinfer.control.effects import Broadcast, Effects, SaveIntents
 from peerinfer.control.intents import IntentBook
 from peerinfer.control.messages import Ballot, DropStage, Instances, Intents, LoadStage, RequestReply
 from peerinfer.control.placed import Placed
 from peerinfer.control.state import Instance, InstanceState
+from peerinfer.errors import NoLeader
 from peerinfer.net.effects import SendTo
+
+ANSWERED_MAX: Final = 256
+"""Answers that are kept for requests that come twice: several minutes' worth of a busy mesh."""
 
 
 class Outbox:
@@ -24,11 +30,13 @@ class Outbox:
         self._stated: list[bytes] = []
         self._commands: list[SendTo] = []
         self._replies: list[SendTo] = []
+        self._answered: dict[tuple[str, str], SendTo] = {}
 
     def clear(self) -> None:
         """This node leads no more: what was not said stays unsaid."""
         self.ballot, self.changed = None, False
         self._stated, self._commands, self._replies = [], [], []
+        self._answered.clear()
 
     def state(self, statement: bytes) -> None:
         """An intent that was just minted: it is saved and told before anything else happens."""
@@ -57,11 +65,26 @@ class Outbox:
 
     def reply(self, to: str, request_id: str, code: str = "", reason: str = "", instance: str = "") -> None:
         """Answers a request with an error."""
-        self._replies.append(SendTo(to, RequestReply(request_id, code, reason, instance)))
+        self._answer(to, RequestReply(request_id, code, reason, instance))
 
     def acknowledge(self, to: str, request_id: str, instance: str, digest: str) -> None:
         """Answers a request with success, and with the intent that stands now."""
-        self._replies.append(SendTo(to, RequestReply(request_id, "", "", instance, self._intents.statement(digest))))
+        self._answer(to, RequestReply(request_id, "", "", instance, self._intents.statement(digest)))
+
+    def has_answered(self, to: str, request_id: str) -> bool:
+        """Whether this leader answered that request before; then the same answer goes out again."""
+        reply = self._answered.get((to, request_id))
+        if reply is not None:
+            self._replies.append(reply)
+        return reply is not None
+
+    def _answer(self, to: str, reply: RequestReply) -> None:
+        self._replies.append(SendTo(to, reply))
+        if reply.code == NoLeader.code:  # no answer, but the advice to ask again
+            return
+        self._answered[to, reply.request_id] = self._replies[-1]
+        if len(self._answered) > ANSWERED_MAX:
+            del self._answered[next(iter(self._answered))]
 
     def answer(self, placed: Placed, code: str = "", reason: str = "") -> None:
         """Answers everybody who waits for an instance; an empty code means success."""

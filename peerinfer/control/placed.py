@@ -71,6 +71,12 @@ class Placed:
         """Whether every stage is ready."""
         return all(self.told.get(number) == "ready" for number in range(len(self.instance.stages)))
 
+    def quiet(self, since: float) -> tuple[str, ...]:
+        """The nodes of its stages that are not ready, if it loads and nothing moved after `since` (seconds)."""
+        if self.state is not InstanceState.LOADING or self.moved_at > since:
+            return ()
+        return tuple(node for number, node in enumerate(self.nodes) if self.told.get(number) != "ready")
+
     def become(self, state: InstanceState, reason: str = "") -> None:
         """Changes the state of the instance."""
         self.instance = replace(self.instance, state=state, reason=reason)

@@ -86,7 +86,7 @@ class ControlPlane:
         """There is a new link with `node`; what an older one had under way may be lost."""
         effects = (*self._exchange.compare(node), *self._leader.peer_up(node))
         if node == self.election.leader:
-            effects += (*self._worker.report_all(), *self._asker.ask_again())
+            effects += (*self._worker.report_all(), *self._asker.ask_again(now))
         return self._settle(effects, now)
 
     def ask(self, request: LoadRequest | UnloadRequest, now: float) -> Effects:

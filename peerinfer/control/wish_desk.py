@@ -41,6 +41,8 @@ class WishDesk:
     def _request(self, sender: str, message: LoadRequest | UnloadRequest, now: float) -> None:
         if self._out.ballot is None:
             raise NoLeader("This node does not lead the mesh; ask the leader.")
+        if self._out.has_answered(sender, message.request_id):
+            return
         if isinstance(message, UnloadRequest):
             self._unload(sender, message)
         elif not any((sender, message.request_id) in placed.waiting for placed in self._all):
@@ -122,7 +124,7 @@ class WishDesk:
         wanted = request.model
         found = [placed for placed in self._all if wanted in placed.names]
         digests = dict.fromkeys([one.instance.digest for one in found])
-        digests |= dict.fromkeys([intent.digest for intent in self._intents.named(wanted)])
+        digests |= dict.fromkeys([intent.digest for intent in self._intents.named(wanted, buried=request.is_repeated)])
         if not digests:
             raise UnknownModel(f"{wanted} is not loaded; `peerinfer status` shows what is.")
         for digest in digests:

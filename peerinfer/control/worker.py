@@ -116,14 +116,22 @@ class Worker:
             return ()
         live = [one for one in known.instances if one.state is not InstanceState.FAILED]
         self._wanted = {(one.id, one.epoch) for one in live}
-        ready = [one for one in live if one.state is InstanceState.READY and (one.id, one.epoch) not in self._holds]
-        denials = [
-            StageReport(one.id, one.epoch, number, "failed", "The node does not hold it (it may have restarted).")
-            for one in ready
+        told = tuple(
+            SendTo(self._leader, report)
+            for one in live
             for number, stage in enumerate(one.stages)
-            if stage.node == self._node
-        ]
-        return (*(SendTo(self._leader, denial) for denial in denials), *self.tick(now))
+            if one.state is InstanceState.READY and stage.node == self._node
+            if (report := self._correction(one, number)) is not None
+        )
+        return (*told, *self.tick(now))
+
+    def _correction(self, listed: Instance, number: int) -> StageReport | None:
+        """What the leader does not know of a stage of this node that it takes for ready."""
+        holding = self._holds.get((listed.id, listed.epoch))
+        if holding is None:
+            reason = "The node does not hold it (it may have restarted)."
+            return StageReport(listed.id, listed.epoch, number, "failed", reason)
+        return holding.report if holding.report.state == "failed" else None
 
     def tick(self, now: float) -> Effects:
         """Lets go of stages that the leader's list has not named for a while (its command may be lost)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peerinfer.control.asker import ANSWER_S, ASK_AGAIN_S, ASKED_MAX, NO_LEADER_S, Asker
+from dataclasses import replace
+
+from peerinfer.control.asker import ANSWER_S, ASK_AGAIN_S, ASKED_MAX, NO_LEADER_S, REPEAT_S, Asker
 from peerinfer.control.effects import Answered
 from peerinfer.control.messages import RequestReply, UnloadRequest
 from peerinfer.net.effects import SendTo
@@ -47,16 +49,25 @@ def test_without_a_leader_for_long_it_is_given_up() -> None:
 def test_the_next_leader_is_asked_what_is_open() -> None:
     asker = following()
     asker.ask(REQUEST, 0.0)
-    assert asker.leader_changed(B, 1.0) == (SendTo(B, REQUEST),)
-    assert asker.ask_again() == (SendTo(B, REQUEST),)
+    again = SendTo(B, replace(REQUEST, is_repeated=True))
+    assert asker.leader_changed(B, 1.0) == (again,)
+    assert asker.ask_again(1.0) == (again,)
+
+
+def test_what_is_not_answered_is_said_again() -> None:
+    asker = following()
+    assert asker.ask(REQUEST, 0.0) == (SendTo(A, REQUEST),)
+    assert asker.tick(REPEAT_S - 0.1) == ()
+    assert asker.tick(REPEAT_S) == (SendTo(A, replace(REQUEST, is_repeated=True)),)
+    assert asker.tick(REPEAT_S + 0.1) == ()
 
 
 def test_a_node_that_does_not_lead_yet_is_asked_again() -> None:
     asker = following()
     asker.ask(REQUEST, 0.0)
-    assert asker.receive(A, RequestReply("r1", "no_leader", "Not I."), 5.0) == ()
-    assert asker.tick(5.0 + ASK_AGAIN_S / 2) == ()
-    assert asker.tick(5.0 + ASK_AGAIN_S) == (SendTo(A, REQUEST),)
+    assert asker.receive(A, RequestReply("r1", "no_leader", "Not I."), 1.0) == ()
+    assert asker.tick(1.0 + ASK_AGAIN_S / 2) == ()
+    assert asker.tick(1.0 + ASK_AGAIN_S) == (SendTo(A, replace(REQUEST, is_repeated=True)),)
     assert asker.tick(5.0 + ASK_AGAIN_S) == ()
 
 

@@ -35,7 +35,7 @@ GOLDEN: dict[object, str] = {
     LoadRequest("r1", "tiny", "dd", 4096, 4, "latency", 2, (("n1", 0, 2), ("n2", 2, 5))): (
         "9915a27231a474696e79a26464cd100004a76c6174656e6379029293a26e31000293a26e320205"
     ),
-    UnloadRequest("r2", "tiny"): ("9316a27232a474696e79"),
+    UnloadRequest("r2", "tiny"): ("9416a27232a474696e79c2"),
     RequestReply("r1", "no_placement", "Too large.", "id"): (
         "9617a27231ac6e6f5f706c6163656d656e74aa546f6f206c617267652ea26964c400"
     ),
