@@ -3,8 +3,8 @@
 A new leader begins with nothing but the intents. Its workers tell what they hold, and it adopts what is whole: same
 epoch, every stage told. Silence is not absence until a node is gone; what is then still missing a stage is broken,
 and only that is placed again, under the same id and a new epoch. Where two halves of a mesh had placed the same
-model, the newest ready one stays and the other drains. An engine that fails while loading is not tried again by
-itself: it would fail again.
+model, the newest ready one stays and the other drains. What fails is placed again, soon or after a longer and longer
+while (`placements.py`).
 """
 
 from __future__ import annotations
@@ -213,8 +213,7 @@ class Leader:
 
     def _settle_missing(self, intent: Intent, failed: list[Placed], now: float) -> None:
         if failed:
-            retry_at = failed[0].retry_at
-            if retry_at is not None and now >= retry_at:
+            if now >= failed[0].retry_at:
                 self._all.again(failed[0], intent, now)
         elif self._all.has_heard_all:
             try:

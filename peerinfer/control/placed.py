@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from peerinfer.control.state import Instance, InstanceState
@@ -16,6 +17,8 @@ class Placed:
     """An instance and what its leader must remember of it."""
 
     instance: Instance
+    placed_at: float
+    """When it was placed or adopted (seconds)."""
     moved_at: float
     """When loading last made progress (seconds)."""
     is_adopted: bool = False
@@ -31,10 +34,10 @@ class Placed:
     """When a draining instance is looked at again (seconds)."""
     drain_until: float = 0.0
     """When it is dropped in any case (seconds)."""
-    again_at: float | None = None
-    """When it was last placed again after a loss."""
-    retry_at: float | None = None
-    """When a failed one is tried again; None if only a person's wish may do so."""
+    losses: int = 0
+    """How often it was lost in a row, each time soon after it had been placed."""
+    retry_at: float = math.inf
+    """When a failed one is tried again (seconds)."""
 
     @property
     def key(self) -> Key:

@@ -24,10 +24,12 @@ DRAIN_S: Final = 10.0
 """A replaced instance takes no new requests and is dropped when it computed nothing for this long."""
 DRAIN_MAX_S: Final = 600.0
 """Longer than any answer that somebody still reads."""
-AGAIN_AFTER_S: Final = 10.0
-"""An instance lost sooner than this after it was placed again stays failed: something is wrong with it."""
+SOUND_AFTER_S: Final = 60.0
+"""An instance that is lost sooner than this after it was placed is not placed again at once: something is wrong."""
 RETRY_S: Final = 10.0
-"""What found no room is tried again so often: a node may have come back."""
+"""What found no room is tried again so often: a node may have come back. So is, at first, what was lost too soon."""
+RETRY_MAX_S: Final = 600.0
+"""What is lost again and again waits twice as long each time, up to this: a file may be broken for good."""
 SOON_S: Final = 0.5
 """What is too early to place is tried again so often."""
 
@@ -138,7 +140,7 @@ class Placements:
             context=intent.context,
             slots=intent.slots,
         )
-        placed = Placed(instance, now)
+        placed = Placed(instance, now, now)
         self._placed[placed.key] = placed
         self.out.changed = True
         self.out.load(placed)
@@ -149,7 +151,7 @@ class Placements:
         instance = Instance(
             intent.id, intent.model, intent.digest, NO_EPOCH, _FAILED, (), intent.context, intent.slots, reason
         )
-        self._placed[intent.id, NO_EPOCH] = Placed(instance, now, retry_at=now + RETRY_S)
+        self._placed[intent.id, NO_EPOCH] = Placed(instance, now, now, retry_at=now + RETRY_S)
         self.out.changed = True
 
     # Adopting
@@ -161,7 +163,7 @@ class Placements:
         if placed is None:
             if len(self._placed) >= ADOPTED_MAX:
                 return None
-            placed = Placed(replace(part.instance, state=_LOADING, reason=""), now, is_adopted=True)
+            placed = Placed(replace(part.instance, state=_LOADING, reason=""), now, now, is_adopted=True)
             if not placed.is_on(node, part.stage):
                 return None
             self._placed[key] = placed
@@ -206,8 +208,12 @@ class Placements:
             self.out.changed = True
 
     def lose(self, placed: Placed, reason: str, now: float, *, is_node_lost: bool) -> None:
-        """A stage is lost: the instance fails, and is placed again in a new epoch if that may help."""
+        """A stage is lost: the instance fails, and is placed again in a new epoch, at once or after a while.
+
+        At once where a node went or a process died that had worked; later where it failed to load, or failed soon.
+        """
         was = placed.state
+        placed.is_adopted = False
         self.out.drop(placed.instance)
         placed.become(_FAILED, reason)
         self.out.changed = True
@@ -217,8 +223,12 @@ class Placements:
             self.remove(placed)
         elif any(one.is_live for one in self._placed.values() if one.instance.id == intent.id):
             self.remove(placed)  # another epoch of it stands already
-        elif (was is _READY or is_node_lost) and (placed.again_at is None or now - placed.again_at >= AGAIN_AFTER_S):
-            code = self.again(placed, intent, now)
+        else:
+            placed.losses = placed.losses + 1 if now - placed.placed_at < SOUND_AFTER_S else 1
+            if placed.losses == 1 and (was is _READY or is_node_lost):
+                code = self.again(placed, intent, now)
+            else:
+                placed.retry_at = now + min(RETRY_MAX_S, RETRY_S * 2 ** (placed.losses - 1))
         if code != NoLeader.code:
             self.out.answer(placed, code, placed.instance.reason)
 
@@ -235,7 +245,7 @@ class Placements:
             return error.code
         self.remove(placed)
         fresh.become(_LOADING, f"{placed.instance.reason} It is being placed again.".strip())
-        fresh.again_at = now
+        fresh.losses = placed.losses
         fresh.waiting, placed.waiting = placed.waiting, []
         return ""
 

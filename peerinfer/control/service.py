@@ -40,7 +40,7 @@ from peerinfer.control.worker import StageKeeper
 from peerinfer.election.ballot import Ballot
 from peerinfer.election.effects import LeaderChanged, SaveBallot
 from peerinfer.election.machine import Election
-from peerinfer.errors import HomeError, LinkError, PeerinferError
+from peerinfer.errors import HomeError, LinkError, PeerinferError, Unavailable
 from peerinfer.gossip.messages import Farewell
 from peerinfer.gossip.service import GossipService
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
@@ -146,9 +146,13 @@ class ControlService:
     async def run(self) -> None:
         """Lets time pass for the machines until cancelled."""
         while True:
-            self._look()
-            self._drive(self._plane.tick)
+            self.tick()
             await asyncio.sleep(TICK_S)
+
+    def tick(self) -> None:
+        """Looks who is here, and lets the time since the last tick pass for the machines."""
+        self._look()
+        self._drive(self._plane.tick)
 
     def close(self) -> None:
         """This node stops: it says so, frees whom it leads, and ends what is still waited for."""
@@ -177,7 +181,9 @@ class ControlService:
 
     def ask(self, request: LoadRequest | UnloadRequest) -> None:
         """Sends a request to the leader; `requests` hears the answer."""
-        self._drive(partial(self._plane.ask, request))
+        if not self._drive(partial(self._plane.ask, request)):
+            reason = "This node cannot write to its disk and takes no requests; see its log."
+            self.requests.answered(Answered(request.request_id, Unavailable.code, reason, ""))
 
     def status(self) -> dict[str, Any]:
         """The object of `status --json`."""
@@ -206,12 +212,15 @@ class ControlService:
 
     # What comes in
 
-    def _drive(self, step: Callable[[float], Effects]) -> None:
-        """Lets the plane do a step at this moment. After a stall it first forgets what it believed before."""
+    def _drive(self, step: Callable[[float], Effects]) -> bool:
+        """Lets the plane do a step at this moment; false if it may not, because a save failed.
+
+        After a stall it first forgets what it believed before.
+        """
         if self._is_stuck:
             self._carry_out(())
         if self._is_stuck:
-            return
+            return False
         now = self._around.clock()
         missed_s = self._stalls.look(now, self._around.boottime())
         if missed_s:
@@ -220,6 +229,7 @@ class ControlService:
             self._around.woke(missed_s)
             self._carry_out(self._plane.wake(now))
         self._carry_out(step(now))
+        return True
 
     def _look(self) -> None:
         """Who is here now, and how this machine would do as a leader."""

@@ -128,12 +128,16 @@ class GossipService:
     async def run(self) -> None:
         """Lets time pass for the machine until cancelled. Raises `HomeError` if the incarnation cannot be saved."""
         while True:
-            self.look()
-            self._carry_out(self._machine.tick(self._clock()))
+            self.tick()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._changed.wait()
             self._changed.clear()
+
+    def tick(self) -> None:
+        """Looks who is connected, and lets the time since the last tick pass for the machine."""
+        self.look()
+        self._carry_out(self._machine.tick(self._clock()))
 
     def look(self) -> None:
         """Tells the machine who is connected and a member now, and when each was heard last."""

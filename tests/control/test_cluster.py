@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from peerinfer.control.placements import RETRY_S, SOUND_AFTER_S
 from peerinfer.control.state import InstanceState
 from tests.control.cluster import GB, MODEL, SETTLED_S, Cluster, loaded, node_id, nodes_of
 
@@ -150,7 +151,7 @@ def test_an_engine_that_fails_to_load_fails_the_instance_and_frees_the_rest() ->
     assert cluster.only().state is READY
 
 
-def test_a_stage_that_dies_is_started_again_once() -> None:
+def test_a_stage_that_dies_is_started_again_at_once_and_then_after_longer_and_longer() -> None:
     cluster = loaded()
     before = cluster.only()
     cluster.report(2, before, "failed", "Its process ended.")
@@ -163,6 +164,12 @@ def test_a_stage_that_dies_is_started_again_once() -> None:
     cluster.run(3)
     assert cluster.only().state is InstanceState.FAILED
     assert "Its process ended." in cluster.only().reason
+    cluster.run(RETRY_S * 2 + 3)
+    assert cluster.only().state is READY
+    cluster.run(SOUND_AFTER_S)
+    cluster.report(2, cluster.only(), "failed", "Its process ended.")
+    cluster.run(3)
+    assert cluster.only().state is READY, "it had been sound for a while"
 
 
 def test_loading_without_progress_fails_in_the_end() -> None:
