@@ -46,6 +46,8 @@ class Ghost:
     """Each ballot that was ever used, with the host and life that issued it."""
     incarnations: dict[str, int] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
+    granted: dict[tuple[str, Ballot], int] = field(default_factory=dict)
+    """The life in which a host granted a ballot."""
     marks: dict[tuple[str, int], dict[str, tuple[int, int]]] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     asked: dict[str, tuple[str, int, str]] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class Ghost:
         election = host.plane.election
         if election.leader == host.id and to != host.id:
             raise Violation("a leader grants", f"{host.id} {ballot}")
+        if self.granted.setdefault((host.id, ballot), host.life) != host.life:
+            raise Violation("a promise given again in another life", f"{host.id} {ballot}")
         until = min(host.monotonic() + LEASE_S, election._lease_until)
         self.leases[host.id] = Lease(ballot, until)
 
@@ -158,7 +162,8 @@ class Ghost:
     def looks(self, host: Host) -> None:
         """After a tick of a host."""
         election = host.plane.election
-        if election.leader == host.id and (election._reign is None or election._reign.ballot != election.granted):
+        reign = election._reign
+        if (election.leader == host.id) != (reign is not None) or (reign and reign.ballot != election.granted):
             raise Violation("a leader that does not obey itself", f"{host.id} {election.granted}")
         self.incarnations[host.id] = max(self.incarnations[host.id], host.disk.incarnation)
         if host.gossip._machine.incarnation > host.disk.incarnation and not host.disk.is_full:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from peerinfer.control.messages import DropStage, LoadStage
 from peerinfer.net.messages import decode, encode, registered
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Network:
         if frozenset((sender, to)) not in self.links:
             return False
         self.sent += 1
-        if self.chance.random() < 0.05:
+        if type(message) in (LoadStage, DropStage) or self.chance.random() < 0.05:
             self.kept.append((sender, to, message))
             if len(self.kept) > KEPT_MAX:
                 self.kept.pop(self.chance.randrange(KEPT_MAX))
