@@ -24,11 +24,13 @@ PeerinferError
 │   ├── DuplicateLink          the two nodes have another link already
 │   ├── ProtocolMismatch       the peer speaks another protocol version
 │   ├── NotTrusted             the peer is not a member of this mesh
+│   ├── OutdatedCertificate    one end's certificate is not of the mesh's CA of today; dial again
 │   └── BadFrame               bytes that are not a valid frame or message
-├── PairingError               an invitation or a join failed
+├── PairingError               an invitation, a join or a removal failed
 │   ├── WrongDigits            the six digits do not match
 │   ├── InviteExpired          the invitation window is closed
-│   └── PairingBusy            another pairing is under way
+│   ├── PairingBusy            another pairing is under way
+│   └── RotationsUsedUp        the mesh's CA was changed as often as it can be
 └── HomeError                  this node's own folder, ports or configuration are not usable
     ├── HomeInUse              another daemon runs on this home
     ├── HomeNotOurs            the home directory belongs to somebody else
@@ -209,6 +211,13 @@ class NotTrusted(LinkError):
     code = "not_trusted"
 
 
+class OutdatedCertificate(LinkError):
+    """One end's certificate is of another generation of the mesh's CA; the two have told each other theirs."""
+
+    code = "outdated_certificate"
+    retryable = True
+
+
 class BadFrame(LinkError):
     """Bytes that are not a valid frame or message."""
 
@@ -217,7 +226,7 @@ class BadFrame(LinkError):
 
 
 class PairingError(PeerinferError):
-    """An invitation or a join failed."""
+    """An invitation, a join or a removal failed."""
 
     status = 409
     code = "pairing_failed"
@@ -242,6 +251,12 @@ class PairingBusy(PairingError):
 
     code = "pairing_busy"
     retryable = True
+
+
+class RotationsUsedUp(PairingError):
+    """The mesh's CA was changed as often as it can be."""
+
+    code = "rotations_used_up"
 
 
 class HomeError(PeerinferError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+from peerinfer.identity.authority import AuthorityParts
 from peerinfer.packing import pack, unpack
 
 ADMISSION_MAX_BYTES = 1024 * 1024
-"""A full store of statements with long names is 450 kB."""
+"""A full store of statements with long names is 450 kB, the longest chain of CAs 30 kB."""
 ADDRESSES_MAX = 256
 """As many as members."""
 ADDRESS_MAX = 300
@@ -21,10 +22,8 @@ class Admission:
 
     leaf: bytes
     """DER, for the joiner's key."""
-    ca_certificate: bytes
-    """DER."""
-    ca_key: bytes
-    """32 private bytes: every member can invite."""
+    authority: AuthorityParts
+    """The mesh's CA of today: every member can invite."""
     founding: bytes
     """DER of the mesh's first CA certificate."""
     statements: tuple[bytes, ...]
@@ -33,8 +32,8 @@ class Admission:
 
     def to_bytes(self) -> bytes:
         """As it is sealed. Raises `ValueError` over the limit."""
-        parts = [self.leaf, self.ca_certificate, self.ca_key, self.founding, self.statements, self.addresses]
-        data = pack(parts)
+        key, chain, rotation = self.authority.key, self.authority.chain, self.authority.rotation
+        data = pack([self.leaf, key, chain, rotation, self.founding, self.statements, self.addresses])
         if len(data) > ADMISSION_MAX_BYTES or len(self.addresses) > ADDRESSES_MAX:
             raise ValueError("the roster is too large to be handed to a new member")
         return data
@@ -43,8 +42,17 @@ class Admission:
     def from_bytes(cls, data: bytes) -> Admission:
         """The reverse of `to_bytes`. Raises `ValueError` for anything else."""
         match cast(list[object], unpack(data, ADMISSION_MAX_BYTES)):
-            case [bytes() as leaf, bytes() as ca, bytes() as ca_key, bytes() as founding, statements, addresses]:
-                return cls(leaf, ca, ca_key, founding, _all_bytes(statements), _all_addresses(addresses))
+            case [
+                bytes() as leaf,
+                bytes() as key,
+                chain,
+                bytes() as rotation,
+                bytes() as founding,
+                statements,
+                addresses,
+            ]:
+                authority = AuthorityParts(key, _all_bytes(chain), rotation)
+                return cls(leaf, authority, founding, _all_bytes(statements), _all_addresses(addresses))
             case _:
                 raise ValueError("not an admission")
 
@@ -52,7 +60,7 @@ class Admission:
 def _all_bytes(value: object) -> tuple[bytes, ...]:
     items = tuple(cast(list[object], value)) if isinstance(value, list) else (None,)
     if not all(isinstance(item, bytes) for item in items):
-        raise ValueError("an admission's statements must be bytes")
+        raise ValueError("an admission's certificates and statements must be bytes")
     return cast(tuple[bytes, ...], items)
 
 

@@ -1,48 +1,44 @@
-"""The mesh CA: its founding, the certificates it issues, the mesh id, and the hint that discovery shows.
+"""The mesh CA: its founding and rotation, the leaves it issues, the mesh id, and the hint that discovery shows.
 
 The founding certificate is the anchor of a mesh for ever: the mesh id is its hash, and its subject names the
-founder, where the roster's chain of admissions begins. A CA that is rotated later gets a new certificate with
-a higher generation; the founding certificate stays beside it.
+founder, where the roster's chain of admissions begins. Each CA that is rotated in is signed by the one before.
 """
 
 from __future__ import annotations
 
-import datetime
+import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from peerinfer.identity.keys import NodeId, SigningKey, node_id_of, short_hash, verify
+from peerinfer.errors import RotationsUsedUp
+from peerinfer.identity.certificates import (
+    ROTATIONS_MAX,
+    check_chain,
+    directly_issued,
+    founding_certificate,
+    generation_in,
+    leaf_certificate,
+    load_der,
+    public_key_in,
+    rotated_certificate,
+    to_der,
+)
+from peerinfer.identity.keys import NodeId, SigningKey, short_hash, verify
+from peerinfer.identity.rotation import Rotation
+from peerinfer.identity.succession import Generation, Standing
 from peerinfer.packing import pack, unpack
 
-LEAF_DAYS = 20 * 365
-"""Life of a leaf: longer than a laptop's. Trust ends with the roster or a rotated CA, never by a date."""
-AUTHORITY_DAYS = 45 * 365
-"""Life of a CA: any leaf issued in its first 25 years ends before it."""
-SKEW_DAYS = 7
-"""Certificates begin this long before they are made, for peers whose clock is behind."""
 HINT_PERIOD_S = 3600
 """How long one discovery hint is shown: too short to follow a mesh from place to place."""
 HINT_BYTES = 8
+HINT_SECRET_BYTES = 32
 REQUEST_MAX_BYTES = 1024
 """An encoded certificate request."""
 
-_ORGANISATION = "peerinfer mesh"
 _REQUEST_DOMAIN = b"peerinfer/certificate-request/v1\0"
 _HINT_DOMAIN = b"peerinfer/discovery-hint/v1\0"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Generation:
-    """Which CA of a mesh: the highest wins. The first is `(1, founder)`."""
-
-    counter: int
-    node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,45 +73,100 @@ class CertificateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorityParts:
+    """A CA as it is given to a member: everything but the founding certificate, which every member has."""
+
+    key: bytes = field(repr=False)
+    """32 private bytes: every member can invite."""
+    chain: tuple[bytes, ...]
+    """DER: its certificate, then those of the CAs before it; none if it is the founding one."""
+    rotation: bytes
+    """Its maker's statement; empty if it is the founding one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
-    """The CA of one mesh, with its private key: every member holds it, so every member can invite."""
+    """The CA of one mesh, with its private key: every member holds it, so every member can invite.
+
+    It holds together in itself. Whether to take it over is a question to the roster (`identity/succession.py`).
+    """
 
     key: SigningKey
-    certificate: x509.Certificate
-    founding: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    """Its own certificate first, the founding one last; the two are one in the first generation."""
+    rotation: Rotation | None
+    """Its maker's statement; None in the first generation."""
 
     @classmethod
     def found(cls, founder: NodeId, now: float) -> Authority:
         """A new mesh's first CA. `now`: seconds since 1970."""
         key = SigningKey.create()
-        subject = x509.Name(
-            [
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
-                x509.NameAttribute(NameOID.COMMON_NAME, founder),
-                x509.NameAttribute(NameOID.SERIAL_NUMBER, "1"),
-            ]
-        )
-        own = key.private.public_key()
-        certificate = (
-            _builder(subject, subject, own, now, AUTHORITY_DAYS)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(certificates=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(own), critical=False)
-            .sign(key.private, None)
-        )
-        return cls(key, certificate, certificate)
+        return cls(key, (founding_certificate(key, founder, now),), None)
+
+    def successor(self, node: SigningKey, covers: frozenset[NodeId]) -> Authority:
+        """A new CA after this one, made by the owner of `node`, whose key nobody in `covers` will be given.
+
+        Raises `RotationsUsedUp`.
+        """
+        self.check_rotatable()
+        key = SigningKey.create()
+        certificate = rotated_certificate(key, node.node_id, self.certificate, self.key)
+        rotation = Rotation.signed(node, self.mesh_id, to_der(certificate), covers)
+        return Authority(key, (certificate, *self.chain), rotation)
+
+    @property
+    def is_rotatable(self) -> bool:
+        """Whether another CA can follow this one."""
+        return self.generation.counter <= ROTATIONS_MAX
+
+    def check_rotatable(self) -> None:
+        """Raises `RotationsUsedUp` after as many CAs as a chain of certificates may have."""
+        if not self.is_rotatable:
+            raise RotationsUsedUp(
+                f"This mesh has changed its CA {ROTATIONS_MAX} times, which is the most that it can. Members that are "
+                "removed now are refused all the same, but keep a CA key that counts. To be rid of that, make a new "
+                "mesh: `peerinfer leave` on every machine, then `peerinfer invite` on one and `join` on the others."
+            )
 
     @classmethod
-    def from_parts(cls, certificate: bytes, key: SigningKey, founding: bytes) -> Authority:
-        """The CA from DER certificates and its key. Raises `ValueError` if the parts do not belong together."""
-        authority = cls(key, x509.load_der_x509_certificate(certificate), x509.load_der_x509_certificate(founding))
+    def from_parts(cls, parts: AuthorityParts, founding: bytes) -> Authority:
+        """The CA that was given. Raises `ValueError` if its parts do not belong together."""
+        key = SigningKey.from_raw(parts.key)
+        if len(parts.chain) > ROTATIONS_MAX:
+            raise ValueError(f"a mesh has at most {ROTATIONS_MAX} CAs after the founding one")
+        chain = tuple(load_der(each) for each in (*parts.chain, founding))
+        check_chain(chain)
+        rotation = Rotation.from_bytes(parts.rotation) if parts.rotation else None
+        authority = cls(key, chain, rotation)
         if public_key_in(authority.certificate) != key.public_key:
             raise ValueError("the CA certificate belongs to another key")
-        if authority.generation.counter == 1 and certificate != founding:
-            raise ValueError("a first-generation CA must be the founding one")
-        if len(authority.founder) != 32 or _generation_in(authority.founding).counter != 1:
-            raise ValueError("the founding certificate names no founder")
+        if (rotation is None) != (authority.generation.counter == 1):
+            raise ValueError("every CA but the founding one comes with its maker's statement")
+        if rotation is not None:
+            authority.check_rotation(rotation)
         return authority
+
+    def check_rotation(self, rotation: Rotation) -> None:
+        """Raises `ValueError` unless `rotation` is the statement of this CA's maker about this CA."""
+        if rotation.certificate != to_der(self.certificate) or rotation.issuer != self.generation.node:
+            raise ValueError("the statement is about another CA")
+        if not rotation.is_signed_for(self.mesh_id):
+            raise ValueError("the statement is not signed by the CA's maker for this mesh")
+
+    def to_parts(self) -> AuthorityParts:
+        """As a member is given it, its private key included: to be sent to members only."""
+        statement = self.rotation.to_bytes() if self.rotation else b""
+        return AuthorityParts(self.key.raw, tuple(to_der(each) for each in self.chain[:-1]), statement)
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """Its own."""
+        return self.chain[0]
+
+    @property
+    def founding(self) -> x509.Certificate:
+        """That of the mesh's first CA: the anchor."""
+        return self.chain[-1]
 
     @property
     def mesh_id(self) -> str:
@@ -125,44 +176,40 @@ class Authority:
     @property
     def founder(self) -> NodeId:
         """The node that made the mesh."""
-        return _generation_in(self.founding).node
+        return generation_in(self.founding).node
 
     @property
     def generation(self) -> Generation:
         """Which CA of the mesh this is, as its certificate's subject says."""
-        return _generation_in(self.certificate)
+        return generation_in(self.certificate)
+
+    @property
+    def standing(self) -> Standing:
+        """What is compared of it with other CAs of its mesh."""
+        covers = self.rotation.covers if self.rotation else frozenset[NodeId]()
+        return Standing(self.generation, covers, hashlib.sha256(to_der(self.certificate)).digest())
 
     @property
     def hint_secret(self) -> bytes:
         """What only members know, for `discovery_hint`; it says nothing of the key itself."""
         return hmac.digest(self.key.raw, _HINT_DOMAIN, "sha256")
 
-    def issue(self, request: CertificateRequest, now: float) -> bytes:
+    def issue(self, request: CertificateRequest) -> bytes:
         """A DER leaf certificate for the request's key. Raises `ValueError` if the request is not proven."""
         if not request.is_proven(self.mesh_id):
             raise ValueError("the certificate request is not signed by its key for this mesh")
-        public = Ed25519PublicKey.from_public_bytes(request.public_key)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node_id_of(request.public_key))])
-        purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        issuer_key = self.key.private.public_key()
-        leaf = (
-            _builder(subject, self.certificate.subject, public, now, LEAF_DAYS)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(certificates=False), critical=True)
-            .add_extension(purposes, critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
-            .sign(self.key.private, None)
-        )
-        return to_der(leaf)
+        return self.issue_to(request.public_key)
+
+    def issue_to(self, public_key: bytes) -> bytes:
+        """A DER leaf certificate for a raw public key, whose owner is known to be the one who asks."""
+        return to_der(leaf_certificate(public_key, self.certificate, self.key))
 
     def vouches_for(self, leaf: bytes, public_key: bytes) -> bool:
-        """Whether the DER certificate `leaf` was issued by this CA for this raw public key."""
+        """Whether the DER certificate `leaf` was issued by this very CA for this raw public key."""
         try:
-            certificate = x509.load_der_x509_certificate(leaf)
-            certificate.verify_directly_issued_by(self.certificate)
-            return public_key_in(certificate) == public_key
-        except Exception:  # the library raises many kinds; all of them mean "no"
+            certificate = load_der(leaf)
+            return public_key_in(certificate) == public_key and directly_issued(certificate, self.certificate)
+        except ValueError:
             return False
 
 
@@ -173,59 +220,6 @@ def discovery_hint(mesh_id: str, secret: bytes, period: int) -> bytes:
     the hints of the periods before and after too, since clocks differ.
     """
     return hmac.digest(secret, _HINT_DOMAIN + bytes.fromhex(mesh_id) + period.to_bytes(8, "big"), "sha256")[:HINT_BYTES]
-
-
-def to_der(certificate: x509.Certificate) -> bytes:
-    """A certificate as it travels."""
-    return certificate.public_bytes(Encoding.DER)
-
-
-def public_key_in(certificate: x509.Certificate) -> bytes:
-    """The raw Ed25519 public key that a certificate is for. Raises `ValueError` if it is for another kind of key."""
-    try:
-        key = certificate.public_key()
-    except UnsupportedAlgorithm as error:
-        raise ValueError(f"the certificate's key is of an unknown kind ({error})") from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("the certificate is not for an Ed25519 key")
-    return key.public_bytes_raw()
-
-
-def _generation_in(certificate: x509.Certificate) -> Generation:
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    counters = certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
-    if len(names) != 1 or len(counters) != 1:
-        raise ValueError("the CA certificate names no generation")
-    return Generation(int(counters[0].value), str(names[0].value))
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public: Ed25519PublicKey, now: float, days: int
-) -> x509.CertificateBuilder:
-    today = datetime.datetime.fromtimestamp(now, datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(today - datetime.timedelta(days=SKEW_DAYS))
-        .not_valid_after(today + datetime.timedelta(days=days))
-    )
-
-
-def _usage(certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=certificates,
-        crl_sign=certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _request_text(mesh_id: str, public_key: bytes, name: str) -> bytes:

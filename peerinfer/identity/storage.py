@@ -1,26 +1,44 @@
 """The door of identity: who this node is and whom it trusts, on disk before it is told.
 
 `home/identity/current` names the folder of the membership that counts; it is replaced in one step, after the new
-folder is complete, so that a crash leaves either the old membership or the new one. Older folders are archives.
+folder is complete, so that a crash leaves either the old membership or the new one, CA and roster together. Folders
+of former CAs of the same mesh are deleted then, or at the next start; those of other meshes stay as archives.
 """
 
 from __future__ import annotations
 
+import logging
 import platform
+import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from peerinfer import clock
-from peerinfer.errors import HomeError, PairingError
+from peerinfer.errors import HomeError, NotTrusted, PairingError
 from peerinfer.identity.admission import Admission
-from peerinfer.identity.authority import Authority, CertificateRequest, to_der
+from peerinfer.identity.authority import Authority, AuthorityParts, CertificateRequest
+from peerinfer.identity.certificates import to_der
 from peerinfer.identity.files import private_folder, write_private
 from peerinfer.identity.keys import NodeId, SigningKey, node_id_of
 from peerinfer.identity.membership import Membership, TlsFiles, forget_keys, tls_files
 from peerinfer.identity.roster import MEMBERS_MAX, STATEMENTS_MAX, Admit, Roster, clean_name
+from peerinfer.identity.succession import check_standing, replaces
 
 _CURRENT = "current"
 _NAME = "name"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustNews:
+    """What changed by something that a peer told."""
+
+    roster: bool
+    authority: bool
+    refusal: str
+    """Why the peer's CA must not be taken over; empty if there was nothing wrong with it."""
 
 
 class Identity:
@@ -51,6 +69,7 @@ class Identity:
             current = _read(folder / _CURRENT)
             if current:
                 membership = Membership.read(folder / Path(current).name)
+                _forget_former(folder, membership)
             else:
                 membership = Membership.founded(SigningKey.create(), shown, wall())
                 _settle(folder, membership)
@@ -103,8 +122,13 @@ class Identity:
 
     @property
     def tls_files(self) -> TlsFiles:
-        """What `peerinfer.net.tls` builds its contexts from; other files after `adopt_admission` and `leave`."""
+        """What `peerinfer.net.tls` builds its contexts from; other files whenever the CA or the mesh is another."""
         return tls_files(self._folder / self._membership.folder_name)
+
+    @property
+    def hint_secrets(self) -> tuple[bytes, ...]:
+        """For `discovery_hint`: the one to show, then those that a member may show which slept through rotations."""
+        return self.authority.hint_secret, *self._membership.former_hints
 
     def sign(self, data: bytes) -> bytes:
         """A signature with the node key. `data` begins with the domain of its use."""
@@ -129,9 +153,8 @@ class Identity:
             roster = roster.admitting(self._membership.key, request.public_key, request.name)
         try:
             admission = Admission(
-                leaf=authority.issue(request, self._wall()),
-                ca_certificate=to_der(authority.certificate),
-                ca_key=authority.key.raw,
+                leaf=authority.issue(request),
+                authority=authority.to_parts(),
                 founding=to_der(authority.founding),
                 statements=roster.to_wire(),
                 addresses=addresses,
@@ -142,13 +165,53 @@ class Identity:
         return admission
 
     def remove(self, node: NodeId) -> None:
-        """Removes a member for ever (this node too, as a farewell before `leave`). Send `roster.to_wire()` around.
+        """Removes a member for ever, and makes a new CA whose key it is not given, in one step on disk.
 
-        Raises `PairingError` if it is no member.
+        This node itself can be removed too, as a farewell before `leave`; then the others make the CA. So they do,
+        or nobody, if the mesh's CAs are used up (`Authority.is_rotatable`). Send `roster.to_wire()` and the CA around.
+        Raises `PairingError` if `node` is no member.
         """
         if not self.roster.is_member(node):
             raise PairingError(f"No member of this mesh has the id {node}; `peerinfer status` lists them.")
-        self._keep(self.roster.removing(self._membership.key, node))
+        roster = self.roster.removing(self._membership.key, node)
+        if node == self.node_id or not self.authority.is_rotatable:
+            self._keep(roster)
+        else:
+            self._rotate(roster)
+
+    def rotate(self) -> None:
+        """Makes a new CA that covers every removal known here, as `RotationWatch` says. Give it to all members.
+
+        Raises `RotationsUsedUp` when the mesh can have no other.
+        """
+        self._rotate(self.roster)
+
+    def give_authority(self, node: NodeId) -> AuthorityParts:
+        """The CA with its private key, to be sent to `node` now, over a connection on which that node has proven
+        its key. Raises `NotTrusted` unless it is a member at this moment."""
+        if not self.roster.is_member(node):
+            raise NotTrusted(f"Node {node} is not on this mesh's roster, so it is not given the mesh's CA.")
+        return self.authority.to_parts()
+
+    def take_authority(self, parts: AuthorityParts, statements: Iterable[bytes]) -> TrustNews:
+        """Takes in the CA that a member gave, if it is to take the place of the one held, and its statements anyway.
+
+        The statements come first: whether the CA may be taken over depends on who was removed.
+        """
+        roster = self.roster.merged(statements)
+        told = roster.statements != self.roster.statements
+        try:
+            offered = self._checked(parts, roster)
+        except ValueError as error:
+            offered, refusal = None, str(error)
+        else:
+            refusal = ""
+        if offered and replaces(offered.standing, self.authority.standing, roster):
+            self._move(self._membership.with_roster(roster).under(offered))
+            return TrustNews(told, True, refusal)
+        if told:
+            self._keep(roster)
+        return TrustNews(told, False, refusal)
 
     def merge_statements(self, statements: Iterable[bytes]) -> bool:
         """Takes in what a peer says of the roster; whether anything was new. Malformed and forged ones are left out."""
@@ -191,11 +254,41 @@ class Identity:
         membership.write_roster(self._folder / membership.folder_name)
         self._membership = membership
 
+    def _checked(self, parts: AuthorityParts, roster: Roster) -> Authority:
+        """The CA that a member gave. Raises `ValueError` if nobody with this roster may take it over."""
+        if self.node_id in roster.removed:
+            raise ValueError("this node was removed from the mesh")
+        offered = Authority.from_parts(parts, to_der(self.authority.founding))
+        check_standing(offered.standing, roster)
+        return offered
+
+    def _rotate(self, roster: Roster) -> None:
+        authority = self.authority.successor(self._membership.key, roster.removed)
+        self._move(self._membership.with_roster(roster).under(authority))
+
+    def _move(self, membership: Membership) -> None:
+        """From one CA of the mesh to another; the former one's key is deleted once the new one is durable."""
+        _settle(self._folder, membership)
+        self._membership = membership
+        _forget_former(self._folder, membership)
+
 
 def _settle(folder: Path, membership: Membership) -> None:
     """Writes a membership whole, then lets it count."""
     membership.write(folder / membership.folder_name)
     write_private(folder / _CURRENT, membership.folder_name.encode())
+
+
+def _forget_former(folder: Path, membership: Membership) -> None:
+    """Deletes what is left of this node's former CAs in this mesh, and of new ones that a crash left unfinished."""
+    for path in folder.glob(f"{membership.family_name}-*"):
+        if path.name != membership.folder_name:
+            try:
+                shutil.rmtree(path)
+            except OSError as error:
+                log.warning(
+                    "The former CA in %s could not be deleted (%s); it is tried at the next start.", path, error
+                )
 
 
 def _read(path: Path) -> str | None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
 
-from peerinfer.identity.authority import (
-    HINT_BYTES,
-    Authority,
-    CertificateRequest,
-    Generation,
-    discovery_hint,
-    public_key_in,
-    to_der,
-)
+from peerinfer.errors import RotationsUsedUp
+from peerinfer.identity.authority import HINT_BYTES, Authority, CertificateRequest, discovery_hint
+from peerinfer.identity.certificates import ROTATIONS_MAX, public_key_in, to_der
 from peerinfer.identity.keys import SigningKey, node_id_of, verify
+from peerinfer.identity.rotation import Rotation
+from peerinfer.identity.succession import Generation
 
 NOW = 1_800_000_000.0
+REMOVED = "ab" * 16
 
 
 def test_a_key_survives_pem_and_raw_and_signs():
@@ -36,7 +33,7 @@ def test_a_key_survives_pem_and_raw_and_signs():
 def test_the_founding_certificate_is_the_anchor():
     founder = SigningKey.create()
     authority = Authority.found(founder.node_id, NOW)
-    again = Authority.from_parts(to_der(authority.certificate), authority.key, to_der(authority.founding))
+    again = Authority.from_parts(authority.to_parts(), to_der(authority.founding))
     assert again.mesh_id == authority.mesh_id
     assert again.founder == founder.node_id
     assert again.generation == Generation(1, founder.node_id)
@@ -46,24 +43,83 @@ def test_the_founding_certificate_is_the_anchor():
 def test_parts_of_two_authorities_do_not_mix():
     one, other = (Authority.found(SigningKey.create().node_id, NOW) for _ in range(2))
     with pytest.raises(ValueError, match="another key"):
-        Authority.from_parts(to_der(one.certificate), other.key, to_der(one.founding))
-    with pytest.raises(ValueError, match="founding"):
-        Authority.from_parts(to_der(one.certificate), one.key, to_der(other.founding))
+        Authority.from_parts(other.to_parts(), to_der(one.founding))
+
+
+def successor_of(authority: Authority, *covers: str) -> tuple[SigningKey, Authority]:
+    node = SigningKey.create()
+    return node, authority.successor(node, frozenset(covers))
+
+
+def test_a_rotated_ca_keeps_the_mesh_and_proves_its_maker():
+    first = Authority.found(SigningKey.create().node_id, NOW)
+    node, second = successor_of(first, REMOVED)
+    again = Authority.from_parts(second.to_parts(), to_der(first.founding))
+    assert again.standing == second.standing
+    assert (again.mesh_id, again.founder) == (first.mesh_id, first.founder)
+    assert again.generation == Generation(2, node.node_id)
+    assert again.standing.covers == {REMOVED}
+    assert again.hint_secret != first.hint_secret
+    assert repr(second.key.raw) not in repr(second.to_parts())
+
+
+def test_a_leaf_is_of_one_ca_only():
+    first = Authority.found(SigningKey.create().node_id, NOW)
+    _, second = successor_of(first)
+    key = SigningKey.create().public_key
+    assert second.vouches_for(second.issue_to(key), key)
+    assert not second.vouches_for(first.issue_to(key), key)
+    assert not first.vouches_for(second.issue_to(key), key)
+
+
+def test_what_does_not_hold_together_is_refused():
+    first = Authority.found(SigningKey.create().node_id, NOW)
+    founding = to_der(first.founding)
+    node, second = successor_of(first)
+    _, rival = successor_of(first)
+    good, other = second.to_parts(), rival.to_parts()
+    elsewhere = Rotation.signed(node, "00" * 16, good.chain[0], frozenset())
+    stolen = Rotation.signed(SigningKey.create(), first.mesh_id, good.chain[0], frozenset())
+    for bad, reason in (
+        (replace(good, key=other.key), "another key"),
+        (replace(good, key=b"short"), r"."),
+        (replace(good, rotation=b""), "comes with its maker's statement"),
+        (replace(first.to_parts(), rotation=good.rotation), "comes with its maker's statement"),
+        (replace(good, rotation=other.rotation), "about another CA"),
+        (replace(good, rotation=stolen.to_bytes()), "about another CA"),
+        (replace(good, rotation=elsewhere.to_bytes()), "not signed by the CA's maker"),
+        (replace(good, rotation=b"garbage"), r"."),
+        (replace(good, chain=(b"garbage",)), r"."),
+        (replace(good, chain=(good.chain[0], other.chain[0])), "place in the chain"),
+        (replace(good, chain=good.chain * 65), "at most 64"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            Authority.from_parts(bad, founding)
+    with pytest.raises(ValueError, match=r"form|not signed"):
+        Authority.from_parts(good, to_der(Authority.found(first.founder, NOW).founding))
+
+
+def test_the_last_ca_says_what_to_do():
+    node = SigningKey.create()
+    authority = Authority.found(node.node_id, NOW)
+    for _ in range(ROTATIONS_MAX):
+        assert authority.is_rotatable
+        authority = authority.successor(node, frozenset())
+    assert Authority.from_parts(authority.to_parts(), to_der(authority.founding)).standing == authority.standing
+    with pytest.raises(RotationsUsedUp, match=r"64 times.*peerinfer leave"):
+        authority.successor(node, frozenset())
 
 
 def test_a_leaf_is_for_the_key_that_asked():
     authority = Authority.found(SigningKey.create().node_id, NOW)
     joiner = SigningKey.create()
-    leaf = authority.issue(CertificateRequest.signed(joiner, "joiner", authority.mesh_id), NOW)
+    leaf = authority.issue(CertificateRequest.signed(joiner, "joiner", authority.mesh_id))
     certificate = x509.load_der_x509_certificate(leaf)
     assert public_key_in(certificate) == joiner.public_key
     assert authority.vouches_for(leaf, joiner.public_key)
     assert not authority.vouches_for(leaf, SigningKey.create().public_key)
     assert not Authority.found(joiner.node_id, NOW).vouches_for(leaf, joiner.public_key)
     assert not authority.vouches_for(b"garbage", joiner.public_key)
-    made = datetime.datetime.fromtimestamp(NOW, datetime.UTC)
-    assert (made - certificate.not_valid_before_utc).days >= 2
-    assert (certificate.not_valid_after_utc - made).days >= 19 * 365
 
 
 def test_an_unproven_request_gets_nothing():
@@ -77,7 +133,7 @@ def test_an_unproven_request_gets_nothing():
         elsewhere,
     ):
         with pytest.raises(ValueError, match="not signed"):
-            authority.issue(bad, NOW)
+            authority.issue(bad)
     assert CertificateRequest.from_bytes(signed.to_bytes()) == signed
 
 
