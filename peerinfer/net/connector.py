@@ -8,15 +8,17 @@ import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 import aiohttp
 
 from peerinfer.clock import monotonic_us
-from peerinfer.errors import DuplicateLink, LinkDown, LinkError, NotTrusted, ProtocolMismatch
+from peerinfer.errors import DuplicateLink, LinkDown, LinkError, NotTrusted, OutdatedCertificate, ProtocolMismatch
 from peerinfer.names import clean_name
 from peerinfer.net.address import join_address, split_address
-from peerinfer.net.handshake import shake_hands
+from peerinfer.net.authority_messages import RotatedAuthority
+from peerinfer.net.handshake import renew, say_goodbye, shake_hands
 from peerinfer.net.link import ClockUs, Link
 from peerinfer.net.link_messages import PROTOCOL, GoodbyeReason, Hello
 from peerinfer.net.switchboard import Switchboard
@@ -51,6 +53,18 @@ class Trust(Protocol):
 
     def peer_of(self, ssl_object: ssl.SSLObject) -> str:
         """The node id in the verified certificate of the peer. Raises `NotTrusted` if it is not on the roster."""
+        ...
+
+    def is_current(self, ssl_object: ssl.SSLObject) -> bool:
+        """Whether the peer's certificate is from the very CA of the mesh that this node holds."""
+        ...
+
+    def authority_for(self, peer: str) -> RotatedAuthority:
+        """This node's CA, to be sent to `peer` now. Raises `NotTrusted` if it is not on the roster."""
+        ...
+
+    def take_authority(self, peer: str, message: RotatedAuthority) -> None:
+        """Takes over the CA that a member gave, if it holds and ranks higher."""
         ...
 
 
@@ -89,8 +103,16 @@ class Connector:
     async def dial(self, address: str) -> str:
         """The node id of who takes links at `address`: this node's own, or one with which there is a link now.
 
-        Raises `NotTrusted`, `ProtocolMismatch`, `BadFrame` or `LinkDown`. A new link is served in the background.
+        Raises `NotTrusted`, `ProtocolMismatch`, `OutdatedCertificate`, `BadFrame` or `LinkDown`. A new link is served
+        in the background.
         """
+        try:
+            return await self._dial_once(address)
+        except OutdatedCertificate as error:
+            log.debug("%s: %s", address, error)
+        return await self._dial_once(address)  # one of the two has another certificate now
+
+    async def _dial_once(self, address: str) -> str:
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S), AsyncExitStack() as opened:
                 wire = await self._connect(address, opened)
@@ -152,6 +174,9 @@ class Connector:
 
     async def _make_link(self, wire: Wire, peer: str, dialled: str | None) -> Link:
         """The link over `wire`, in use by the switchboard; `dialled` is the address if this node dialled."""
+        take = partial(self.trust.take_authority, peer)
+        if not self.trust.is_current(wire.ssl_object):
+            raise await renew(wire, self._authority_for(wire, peer), take)
 
         async def consent(hello: Hello) -> None:
             if not self._switchboard.is_connected(peer) and len(self._switchboard.peers()) >= LINKS_MAX:
@@ -162,7 +187,8 @@ class Connector:
         try:
             if dialled:
                 await self._claim(peer, wire)
-            hello = await shake_hands(wire, self._own, peer, consent)
+            hello = await shake_hands(wire, self._own, peer, consent, take)
+            self.trust.peer_of(wire.ssl_object)  # it may have been removed while the hello was under way
             port = split_address(dialled)[1] if dialled else hello.port
             hello = replace(hello, name=clean_name(hello.name))
             address = join_address(wire.remote_host, port)
@@ -172,6 +198,14 @@ class Connector:
             if self._claims.get(peer) is wire:
                 del self._claims[peer]
         return link
+
+    def _authority_for(self, wire: Wire, peer: str) -> RotatedAuthority:
+        """This node's CA for a peer that was a member when it connected. Raises `NotTrusted` if it is none now."""
+        try:
+            return self.trust.authority_for(peer)
+        except NotTrusted as error:
+            say_goodbye(wire, error)
+            raise
 
     async def _claim(self, peer: str, wire: Wire, incarnation: int = 0) -> None:
         """Reserves the place of the one link with `peer` for `wire`. Raises `DuplicateLink` if it is not free.

@@ -28,6 +28,7 @@ class GoodbyeReason(enum.StrEnum):
     LEAVING = "leaving"
     STALLED = "stalled"
     BROKEN = "broken"
+    OUTDATED = "outdated"
 
 
 @message(Tag.HELLO)

@@ -37,8 +37,7 @@ class Tag(enum.IntEnum):
     GOODBYE = 5
     # identity and gossip
     AUTHORITY = 6
-    RENEWAL_REQUEST = 7
-    RENEWAL = 8
+    AUTHORITY_HELD = 7
     ROSTER = 10
     SNAPSHOT = 11
     PEER_ADDRESSES = 12

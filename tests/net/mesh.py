@@ -18,10 +18,12 @@ from cryptography.x509.oid import NameOID
 
 from peerinfer.clock import monotonic_us
 from peerinfer.errors import NotTrusted
+from peerinfer.net.authority_messages import RotatedAuthority
 from peerinfer.net.connector import Connector
 from peerinfer.net.link_messages import PROTOCOL
 from peerinfer.net.server import LinkServer
 from peerinfer.net.switchboard import Switchboard
+from peerinfer.net.tls import MeshTrust
 
 MESH = "ab" * 16
 
@@ -65,6 +67,15 @@ class StandInTrust:
             raise NotTrusted("That node was removed.")
         return node
 
+    def is_current(self, ssl_object: ssl.SSLObject) -> bool:
+        return True
+
+    def authority_for(self, peer: str) -> RotatedAuthority:
+        raise AssertionError("this mesh has one CA for ever")
+
+    def take_authority(self, peer: str, message: RotatedAuthority) -> None:
+        raise AssertionError("this mesh has one CA for ever")
+
     def _context(self, protocol: int, key: ed25519.Ed25519PrivateKey, leaf: x509.Certificate) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -89,7 +100,7 @@ class StandInTrust:
 class Node:
     """One test node: switchboard, connector, server, and what its switchboard reported."""
 
-    trust: StandInTrust
+    trust: StandInTrust | MeshTrust
     incarnation: int = 1
     clock_us: Callable[[], int] = monotonic_us
     protocol: int = PROTOCOL
