@@ -30,7 +30,6 @@ STATEMENTS_MAX = 1024
 """Kept per mesh: four lives of a full mesh. Removes are kept first, so that a flood of admits hides none."""
 STATEMENT_MAX_BYTES = 8192
 """A remove that keeps 255 members has 4.7 kB."""
-"""Characters of a peer's name."""
 
 _DOMAIN = b"peerinfer/roster/v1\0"
 _ADMIT = 1

@@ -89,13 +89,15 @@ class RotationWatch:
     def tick(self, held: Standing, roster: Roster, linked: Collection[NodeId], now: float) -> bool:
         """Whether to make a new CA now. `linked`: nodes with a link; `now`: monotonic seconds.
 
-        A node that sees no other member waits: at the first link it takes over what the others have done meanwhile,
-        and the generations of a mesh are limited.
+        A node that sees no other member waits, since the generations of a mesh are limited: at its first link it takes
+        over what the others have done meanwhile. It does not wait if its CA does not count any more, because two nodes
+        whose CAs both do not would take over neither, and so never have a link.
         """
         uncovered = held.uncovered(roster)
         self._since = {node: self._since.get(node, now) for node in uncovered}
         present = sorted({self._own, *linked} & roster.members.keys())
-        if self._own not in present or (len(present) == 1 and len(roster.members) > 1):
+        waits = len(present) == 1 < len(roster.members) and roster.is_member(held.generation.node)
+        if self._own not in present or waits:
             return False
         wait_s = COVER_DELAY_S + COVER_STEP_S * present.index(self._own)
         return any(now - since >= wait_s for since in self._since.values())

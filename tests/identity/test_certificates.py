@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtensionOID
 
 from peerinfer.identity import certificates
 from peerinfer.identity.certificates import (
@@ -119,6 +120,16 @@ def test_other_extensions_dates_or_keys_are_refused():
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     with pytest.raises(ValueError, match="Ed25519"):
         check_chain([forged(lambda builder: _with(builder, "_public_key", other)), FOUNDING])
+
+
+def test_extensions_that_cannot_be_read_are_refused():
+    unreadable = x509.UnrecognizedExtension(ExtensionOID.BASIC_CONSTRAINTS, b"garbage")
+
+    def spoil(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
+        return _with(builder, "_extensions", []).add_extension(unreadable, critical=True)
+
+    with pytest.raises(ValueError, match="cannot be read"):
+        check_chain([forged(spoil), FOUNDING])
 
 
 def test_a_ca_that_another_key_signed_is_refused():

@@ -18,6 +18,7 @@ from peerinfer.identity.admission import Admission
 from peerinfer.identity.keys import SigningKey
 from peerinfer.identity.storage import Identity, TrustNews
 from peerinfer.identity.succession import Generation
+from peerinfer.packing import pack
 
 unix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no owner and mode of this kind")
 
@@ -72,6 +73,14 @@ def test_a_damaged_file_gets_a_sentence(tmp_path: Path, name: str, damage: bytes
     Identity.open(tmp_path)
     path = next((tmp_path / "identity").rglob(name))
     path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(HomeError, match="backup"):
+        Identity.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [[b""], [None, []], [b"", None], [b"", ["text"]], [b"", [b"secret"] * 17]])
+def test_a_rotation_file_of_another_form_gets_a_sentence(tmp_path: Path, content: object):
+    Identity.open(tmp_path)
+    next((tmp_path / "identity").rglob("rotation")).write_bytes(pack(content))
     with pytest.raises(HomeError, match="backup"):
         Identity.open(tmp_path)
 
