@@ -150,6 +150,8 @@ class Actions:
         name = members[found[0]].name
         identity.remove(found[0])
         self._node.session.roster.tell_all()
+        if found[0] not in identity.authority.standing.covers:  # then no new CA could be made
+            identity.authority.check_rotatable()
         return {"node": found[0], "name": name}
 
     async def leave(self) -> JsonObject:

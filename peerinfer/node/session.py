@@ -62,11 +62,13 @@ class MeshSession:
         node = identity.node_id
         incarnation = Incarnation(config.home / "incarnation")
         self.switchboard = Switchboard(node)
-        self._connector = Connector(MeshTrust(identity), self.switchboard, identity.name, incarnation.value)
+        trust = MeshTrust(identity)
+        self._connector = Connector(trust, self.switchboard, identity.name, incarnation.value)
         self._server = LinkServer(self._connector)
         self._dialer = Dialer(self.switchboard, self._connector.dial, PeerBook(config.home / PEERS_FILE))
         self.discovery: Discovery | None = None
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
+        trust.on_news = self.roster.heard
         self._pipeline = PipelineService(self.switchboard, store, config.threads, monotonic)
         self.portrait = Portrait(identity.name, store, self._pipeline.held, Collector(default_probes()), monotonic)
         self._signatures = Signatures(identity)
@@ -102,7 +104,7 @@ class MeshSession:
         await self.portrait.refresh(lambda: None)
         self._dialer.start((*self._config.peers, *filter(_is_address, addresses)))
         portrait = partial(self.portrait.run, self._gossip.announce)
-        for duty in (self._pipeline.run, self._gossip.run, self.control.run, portrait):
+        for duty in (self.roster.run, self._pipeline.run, self._gossip.run, self.control.run, portrait):
             self._tasks.append(asyncio.create_task(_keep_up(duty)))
         if self._config.mdns:
             self.discovery = Discovery(host, self.port, self._hints, self._dialer.found)
@@ -176,11 +178,11 @@ class MeshSession:
         return None if speed is None else Measured(*speed)
 
     def _hints(self) -> tuple[bytes, ...]:
-        """This hour's hint, and its neighbours for clocks that differ."""
-        authority = self._identity.authority
+        """This hour's hint, and its neighbours for clocks that differ; then those of members that must renew."""
+        mesh, secrets = self._identity.mesh_id, self._identity.hint_secrets
         period = int(wall() // HINT_PERIOD_S)
         return tuple(
-            discovery_hint(authority.mesh_id, authority.hint_secret, each) for each in (period, period - 1, period + 1)
+            discovery_hint(mesh, secret, each) for secret in secrets for each in (period, period - 1, period + 1)
         )
 
     def _woke(self, _missed_s: float) -> None:
@@ -190,6 +192,7 @@ class MeshSession:
             self.discovery.rescan()
 
     def _roster_changed(self) -> None:
+        """Roster or CA are others now: who was refused, or refused this node, may be worth a dial."""
         self._dialer.set_removed(self._identity.roster.removed)
         self._dialer.reconsider()
 
