@@ -105,9 +105,8 @@ class Ghost:
     def takes(self, host: Host, sender: str, message: Any) -> None:
         """A message reached a host."""
         lease = self.leases.get(host.id)
-        if type(message) is Release and lease is not None and sender == message.ballot.node:
-            if message.ballot == lease.ballot:
-                del self.leases[host.id]
+        if type(message) is Release and lease and (sender, message.ballot) == (lease.ballot.node, lease.ballot):
+            del self.leases[host.id]
 
     def took(self, host: Host, sender: str, message: Any) -> None:
         """A host has dealt with a message."""
@@ -115,7 +114,7 @@ class Ghost:
             return
         mark = host.plane._worker._obeyed
         before = self.obeyed.get(host.id, (NO_BALLOT, 0))
-        if mark == (NO_BALLOT, 0) or mark == before:
+        if mark in ((NO_BALLOT, 0), before):
             return
         if mark < before:
             raise Violation("obeyed a ballot or version that is older", f"{host.id} {before} {mark}")

@@ -262,6 +262,7 @@ class Host:
     inbox: list[tuple[str, Any]] = field(default_factory=list)
     is_dead: bool = True
     is_awake: bool = False
+    is_stopping: bool = False
     on_battery: bool = False
     life: int = 0
     dies_at_save: str = ""
@@ -296,6 +297,7 @@ class Host:
     def start(self) -> None:
         """Starts; if the disk does not let it, it is tried again, as a service would be."""
         self.life += 1
+        self.is_stopping = False
         try:
             self._start()
         except (Crashed, HomeError):
@@ -352,6 +354,7 @@ class Host:
     def stop(self) -> None:
         """SIGTERM."""
         self.control.close()
+        self.is_stopping = True
         life = self.life
         self.network.after(0.1, lambda: self.crash() if self.life == life and not self.is_dead else None)
 

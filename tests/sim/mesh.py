@@ -80,6 +80,8 @@ class Mesh:
         self.network.heal(set(self.network.blocked))
         for host in self.hosts:
             host.disk.is_full, host.dies_at_save = False, ""
+            if host.is_stopping:
+                host.crash()
             if host.is_dead:
                 host.start()
             elif not host.is_awake:
@@ -148,7 +150,7 @@ def run(count: int, seed: int, faults_s: float = FAULTS_S) -> Outcome:
         heal_s = _quieten(mesh)
     except Violation as violation:
         broken, detail = violation.name, str(violation)
-    except Exception as error:  # noqa: BLE001  (a fault of the program is a failure of this seed)
+    except Exception as error:
         broken, detail = f"error {type(error).__name__}", str(error)
     ghost = mesh.ghost
     return Outcome(seed, count, faults.count, ghost.commands, ghost.frames, heal_s, broken, detail)
