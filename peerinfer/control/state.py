@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
 
+from peerinfer.election.ballot import Ballot
+from peerinfer.gossip.liveness import Liveness
+from peerinfer.gossip.snapshot import Device, HeldStage
 from peerinfer.net.frames import Epoch
+
+__all__ = [
+    "Ballot",
+    "ClusterLink",
+    "ClusterMember",
+    "ClusterState",
+    "Device",
+    "Epoch",
+    "HeldStage",
+    "Instance",
+    "InstanceState",
+    "Liveness",
+    "ModelFile",
+    "Neighbour",
+    "NodeReport",
+    "Speed",
+    "StagePlace",
+]
 
 SLOTS_MAX = 256
 """Sequences of one instance: each is a KV cache on every stage."""
@@ -13,6 +37,14 @@ CONTEXT_MAX = 1 << 24
 """Tokens of one slot; no model was trained for more."""
 STAGES_MAX = 64
 """Stages of one instance: the links of one node."""
+MEMBERS_MAX: Final = 256
+"""As many as a roster holds."""
+LINKS_MAX: Final = 4096
+"""Both directions between 64 nodes, as many as one node has links."""
+INSTANCES_MAX: Final = 256
+"""As many as there can be intents."""
+NEIGHBOURS_MAX: Final = 256
+"""As many as discovery remembers."""
 
 
 class InstanceState(enum.StrEnum):
@@ -67,3 +99,127 @@ class Instance:
             not 0 <= stage.first_layer < stage.last_layer for stage in self.stages
         ):
             raise ValueError("an instance with impossible stages")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file on a node, as far as people want to know of it."""
+
+    name: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a member told of itself last: its snapshot without what only placement needs."""
+
+    version: str
+    memory_bytes: int
+    memory_free_bytes: int
+    devices: tuple[Device, ...] = ()
+    on_battery: bool | None = None
+    """None where the machine does not say."""
+    engines: tuple[str, ...] = ()
+    models: tuple[ModelFile, ...] = ()
+    stages: tuple[HeldStage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMember:
+    """One node of the roster, as this node sees it."""
+
+    id: str
+    name: str
+    state: Liveness
+    report: NodeReport | None = None
+    """None until its first snapshot is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLink:
+    """A live link between two members, as its first one measured it."""
+
+    origin: str
+    target: str
+    rtt_us: float | None
+    """Round trip; None before the first heartbeat is answered."""
+    bandwidth_bytes_per_s: float | None = None
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What tells it from all others."""
+        return (self.origin, self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A node of another mesh nearby: an address, never a name."""
+
+    address: str
+    pairing: bool
+    """Whether it invites."""
+    pairing_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What the gateway of this node measured at the last answer of an instance."""
+
+    instance: str
+    tokens_per_s: float
+    ttft_ms: float
+    """Milliseconds to the first token."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """All that this node shows of its mesh. `apply` gives the next one; members, links and speeds stand in order."""
+
+    node: str
+    """This node's id; it is a member too."""
+    mesh: str
+    leader: str | None = None
+    ballot: Ballot | None = None
+    """Under which it leads."""
+    members: tuple[ClusterMember, ...] = ()
+    """By id."""
+    neighbours: tuple[Neighbour, ...] = ()
+    links: tuple[ClusterLink, ...] = ()
+    """By their ends."""
+    instances: tuple[Instance, ...] = ()
+    speeds: tuple[Speed, ...] = ()
+    """By instance; only of those that there are."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what no daemon shows: a state may come from outside."""
+        sizes = (
+            len(self.members) <= MEMBERS_MAX,
+            len(self.neighbours) <= NEIGHBOURS_MAX,
+            len(self.links) <= LINKS_MAX,
+            len(self.instances) <= INSTANCES_MAX,
+        )
+        orders = (
+            _ascends(member.id for member in self.members),
+            _ascends(link.ends for link in self.links),
+            _ascends(speed.instance for speed in self.speeds),
+        )
+        if not all((*sizes, *orders)):
+            raise ValueError("a cluster that is too large or out of order")
+
+    def member(self, node: str) -> ClusterMember | None:
+        """The member with this id."""
+        return next((member for member in self.members if member.id == node), None)
+
+    def name_of(self, node: str) -> str:
+        """The name of a node for people; its id where no name is known."""
+        found = self.member(node)
+        return (found.name if found else "") or node
+
+    def speed(self, instance: str) -> Speed | None:
+        """What was measured of an instance; None before its first answer."""
+        return next((speed for speed in self.speeds if speed.instance == instance), None)
+
+
+def _ascends(keys: Iterable[Any]) -> bool:
+    return all(before < after for before, after in pairwise(keys))
