@@ -12,7 +12,7 @@ from peerinfer.control.catalogue import find_in_mesh
 from peerinfer.control.effects import Answered
 from peerinfer.control.members import Members
 from peerinfer.control.messages import LoadRequest, UnloadRequest
-from peerinfer.control.state import Instance, InstanceState
+from peerinfer.control.state import ClusterState, Instance, InstanceState
 from peerinfer.control.status import loading_share
 from peerinfer.errors import BadRequest, Unavailable, UnknownModel, error_from_code
 from peerinfer.gossip.snapshot import HeldModel
@@ -28,6 +28,8 @@ Stages = tuple[tuple[str, int, int], ...]
 class Mesh(Protocol):
     """What requests see of the mesh, and how they reach the leader."""
 
+    @property
+    def state(self) -> ClusterState: ...
     def members(self) -> Members: ...
     def instances(self) -> tuple[Instance, ...]: ...
     def ask(self, request: LoadRequest | UnloadRequest, /) -> None: ...
@@ -134,7 +136,7 @@ class Requests:
 
     def _share(self, digest: str) -> float:
         loading = [one for one in self._mesh.instances() if one.digest == digest]
-        return loading_share(loading[-1], self._mesh.members()) if loading else 0.0
+        return loading_share(loading[-1], self._mesh.state) if loading else 0.0
 
 
 def _only(ready: list[Instance]) -> Instance:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from peerinfer.clock import Clock
+from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.effects import (
     Answered,
     Broadcast,
@@ -31,11 +32,12 @@ from peerinfer.control.effects import (
 from peerinfer.control.intents import IntentBook, Signer
 from peerinfer.control.members import Members, members_now
 from peerinfer.control.messages import LoadRequest, UnloadRequest
+from peerinfer.control.observer import Observer, first_state
 from peerinfer.control.plane import MESSAGES, ControlPlane
 from peerinfer.control.requests import Requests
 from peerinfer.control.stall import StallDetector
-from peerinfer.control.state import Instance
-from peerinfer.control.status import Measured, View, status
+from peerinfer.control.state import ClusterState, Instance, Neighbour, Speed
+from peerinfer.control.status import status
 from peerinfer.control.worker import StageKeeper
 from peerinfer.election.ballot import Ballot
 from peerinfer.election.effects import LeaderChanged, SaveBallot
@@ -99,9 +101,9 @@ class Surroundings:
     wanted: Wanted
     woke: Callable[[float], None] = lambda _: None
     """Told that this node slept or stood still, for so many seconds, before it acts on anything."""
-    nearby: Callable[[], Sequence[Mapping[str, Any]]] = tuple
-    """Unpaired meshes in the neighbourhood, as `status` shows them."""
-    measured: Callable[[str], Measured | None] = lambda _: None
+    nearby: Callable[[], Sequence[Neighbour]] = tuple
+    """Unpaired meshes in the neighbourhood."""
+    measured: Callable[[str], Speed | None] = lambda _: None
     """What this node's gateway measured of an instance, by its id."""
 
 
@@ -122,6 +124,9 @@ class ControlService:
         chance: random.Random,
     ) -> None:
         self.requests = Requests(self, self._find)
+        self.chronicle = Chronicle(first_state(node, around.mesh_id, around.portrait()))
+        """What this node shows of the mesh, and every change of it."""
+        self._observer = Observer(around.nearby, around.measured)
         self._node = node
         self._gossip = gossip
         self._wires = wires
@@ -159,6 +164,7 @@ class ControlService:
         self._gossip.farewell()
         self._drive(self._plane.release)
         self.requests.close()
+        self.chronicle.end()
 
     # Questions
 
@@ -166,6 +172,12 @@ class ControlService:
     def leader(self) -> str | None:
         """Node id of the leader; None while there is none."""
         return self._plane.election.leader
+
+    @property
+    def state(self) -> ClusterState:
+        """What this node shows of the mesh now."""
+        self._observe()
+        return self.chronicle.state
 
     def members(self) -> Members:
         """All members with their liveness and newest snapshots."""
@@ -187,21 +199,7 @@ class ControlService:
 
     def status(self) -> dict[str, Any]:
         """The object of `status --json`."""
-        election = self._plane.election
-        return status(
-            View(
-                node=self._node,
-                own=self._around.portrait(),
-                mesh=self._around.mesh_id,
-                leader=election.leader,
-                ballot=election.ballot,
-                members=self._plane.members,
-                rtt_us={node: facts.rtt_us for node, facts in self._wires.peers().items()},
-                nearby=self._around.nearby(),
-                instances=self._plane.instances,
-                measured=self._around.measured,
-            )
-        )
+        return status(self.state)
 
     async def _find(self, model: str) -> HeldModel | None:
         own = await self._around.find(model)
@@ -241,6 +239,15 @@ class ControlService:
             return self._plane.see(members, now, reach=len(self._gossip.direct()) + 1, mains=mains)
 
         self._drive(see)
+        self._observe()
+
+    def _observe(self) -> None:
+        """Tells the chronicle what changed since it was told last."""
+        members = self._plane.members
+        if members:  # none before the first look
+            rtt_us = {node: facts.rtt_us for node, facts in self._wires.peers().items()}
+            state, now = self.chronicle.state, self._around.clock()
+            self.chronicle.record(self._observer.look(state, members, rtt_us, now))
 
     def _snapshot_of(self, node: str) -> Snapshot | None:
         entry = self._gossip.table.entry(node)
@@ -305,10 +312,16 @@ class ControlService:
                 self._gossip.announce()
             case Answered():
                 self.requests.answered(effect)
-            case LeaderChanged() | InstancesChanged() | InstanceBecameReady():
-                log.info("%s", effect)
-                for listener in self._listeners:
-                    listener(effect)
+            case LeaderChanged() | InstancesChanged():
+                self.chronicle.record((effect,))
+                self._tell(effect)
+            case InstanceBecameReady():
+                self._tell(effect)
+
+    def _tell(self, event: Event) -> None:
+        log.info("%s", event)
+        for listener in self._listeners:
+            listener(event)
 
     def _send(self, node: str, message: object) -> None:
         with contextlib.suppress(LinkError):  # said again when the link is back, see `peer_up`

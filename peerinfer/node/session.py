@@ -17,7 +17,7 @@ from typing import Any
 from peerinfer.clock import boottime, monotonic, wall
 from peerinfer.config import NodeConfig
 from peerinfer.control.service import ControlService, Surroundings
-from peerinfer.control.status import Measured
+from peerinfer.control.state import Neighbour, Speed
 from peerinfer.control.storage import IntentFile
 from peerinfer.election.storage import PromiseFile
 from peerinfer.errors import UnknownModel
@@ -167,15 +167,13 @@ class MeshSession:
         await self.portrait.refresh(self._gossip.announce)
         return held_model(entry)
 
-    def _nearby(self) -> list[dict[str, Any]]:
+    def _nearby(self) -> list[Neighbour]:
         seen = self.discovery.nearby() if self.discovery is not None else ()
-        return [
-            {"address": entry.address, "pairing": entry.pairing, "pairing_port": entry.pairing_port} for entry in seen
-        ]
+        return [Neighbour(entry.address, entry.pairing, entry.pairing_port) for entry in seen]
 
-    def _measured(self, instance_id: str) -> Measured | None:
+    def _measured(self, instance_id: str) -> Speed | None:
         speed = self.gateway.measured(instance_id)
-        return None if speed is None else Measured(*speed)
+        return None if speed is None else Speed(instance_id, *speed)
 
     def _hints(self) -> tuple[bytes, ...]:
         """This hour's hint, and its neighbours for clocks that differ; then those of members that must renew."""

@@ -13,9 +13,12 @@ import pytest
 from peerinfer.clock import monotonic
 from peerinfer.control import requests as control_requests
 from peerinfer.control import service as control_service
+from peerinfer.control.apply import apply
 from peerinfer.control.effects import InstanceBecameReady, StageAssignment
+from peerinfer.control.events import ClusterEvent, InstancesChanged, NeighboursChanged, SnapshotReceived, SpeedMeasured
 from peerinfer.control.service import ControlService, Event, Surroundings
-from peerinfer.control.state import InstanceState
+from peerinfer.control.state import ClusterState, InstanceState, Neighbour, Speed
+from peerinfer.control.status import status
 from peerinfer.control.storage import IntentFile
 from peerinfer.control.worker import Report
 from peerinfer.election.storage import PromiseFile
@@ -102,6 +105,8 @@ class Node:
         self.told = Snapshot(f"n{number}", "1", 8 * GB, 8 * GB, engines=("llama.cpp",))
         self.keeper = Keeper()
         self.events: list[Event] = []
+        self.speeds: dict[str, Speed] = {}
+        self.near: list[Neighbour] = []
         wires = Board(self.id, boards)
         self.gossip = GossipService(
             Identity(self.id), lambda *_: True, Counter(), wires, self.portrait, members=self.roster
@@ -116,6 +121,8 @@ class Node:
             boottime=monotonic,
             promises=PromiseFile(home / "promise"),
             wanted=IntentFile(home / "intents", "aa" * 16),
+            nearby=lambda: self.near,
+            measured=self.speeds.get,
         )
         self.control = ControlService(
             self.id, self.gossip, wires=wires, keeper=self.keeper, around=around, chance=random.Random(number)
@@ -243,3 +250,50 @@ async def test_status_shows_the_mesh_from_here(mesh: Mesh) -> None:
     assert [one["state"] for one in shown["members"]] == ["alive"] * 3
     assert {link["to"] for link in shown["links"]} == {node_id(1), node_id(3)}
     assert [one["state"] for one in shown["instances"]] == ["ready"]
+
+
+@dataclass(eq=False)
+class Reader:
+    """Folds along from where it begins."""
+
+    state: ClusterState
+    number: int = 0
+    heard: list[ClusterEvent] = field(default_factory=list)
+    is_over: bool = False
+
+    def told(self, number: int, event: ClusterEvent) -> None:
+        assert number == self.number + 1
+        self.number, self.state = number, apply(self.state, event)
+        self.heard.append(event)
+
+    def ended(self) -> None:
+        self.is_over = True
+
+
+async def test_who_follows_the_chronicle_sees_what_status_shows(mesh: Mesh) -> None:
+    one, two, _ = mesh.nodes
+    control = two.control
+    reader = Reader(control.chronicle.state)
+    reader.number, _ = control.chronicle.follow(reader)
+    instance = await control.requests.load("tiny", min_nodes=2)
+    two.speeds[instance.id] = Speed(instance.id, 50.0, 10.0)
+    two.near.append(Neighbour("192.0.2.9:8643", False))
+    one.told = replace(one.told, memory_free_bytes=5 * GB)
+    one.gossip.push()
+    kinds = {InstancesChanged, SpeedMeasured, NeighboursChanged, SnapshotReceived}
+    await until(lambda: kinds <= {type(event) for event in reader.heard})
+    shown = control.status()
+    assert status(reader.state) == shown
+    assert shown["instances"][0]["measured"] == {"tokens_per_s": 50.0, "ttft_ms": 10.0}
+    assert shown["nearby"] == [{"address": "192.0.2.9:8643", "pairing": False, "pairing_port": None}]
+    control.close()
+    assert reader.is_over
+
+
+async def test_without_changes_there_is_nothing_to_tell(mesh: Mesh) -> None:
+    two = mesh.nodes[1]
+    two.control.status()
+    before = two.control.chronicle.number
+    for _ in range(10):
+        two.control.status()
+    assert two.control.chronicle.number == before

@@ -6,13 +6,24 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from peerinfer.control.members import Member
-from peerinfer.control.messages import Ballot
-from peerinfer.control.state import Instance, InstanceState, StagePlace
-from peerinfer.control.status import Measured, View, loading_share, status
-from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import Device, HeldStage, Snapshot
-from peerinfer.net.frames import Epoch
+from peerinfer.control.observer import report_of
+from peerinfer.control.state import (
+    Ballot,
+    ClusterLink,
+    ClusterMember,
+    ClusterState,
+    Device,
+    Epoch,
+    HeldStage,
+    Instance,
+    InstanceState,
+    Liveness,
+    Neighbour,
+    Speed,
+    StagePlace,
+)
+from peerinfer.control.status import loading_share, status
+from peerinfer.gossip.snapshot import Snapshot
 from tests.control.cluster import MODEL, node_id
 
 EPOCH = Epoch(3, node_id(1), 2)
@@ -37,27 +48,28 @@ def held(stage: int, ms_per_token: float, hop_in_ms: float, state: str = "ready"
     return HeldStage(INSTANCE.id, EPOCH, stage, state, progress, ms_per_token, hop_in_ms, 10)
 
 
-def members(*snapshots: Snapshot) -> tuple[Member, ...]:
-    return tuple(Member(node_id(number), told.name, Liveness.ALIVE, told) for number, told in enumerate(snapshots, 1))
+def members(*snapshots: Snapshot) -> tuple[ClusterMember, ...]:
+    return tuple(
+        ClusterMember(node_id(number), told.name, Liveness.ALIVE, report_of(told))
+        for number, told in enumerate(snapshots, 1)
+    )
 
 
-VIEW = View(
+STATE = ClusterState(
     node=node_id(1),
-    own=snapshot(1),
     mesh="aa" * 16,
     leader=node_id(1),
     ballot=Ballot(3, node_id(1)),
     members=members(snapshot(1, held(0, 3.0, 0.5)), snapshot(2, held(1, 6.0, 0.5))),
-    rtt_us={node_id(2): 210.5},
-    nearby=[{"address": "192.168.1.9:8643", "pairing": True}],
+    neighbours=(Neighbour("192.168.1.9:8643", True, 41875),),
+    links=(ClusterLink(node_id(1), node_id(2), 210.5),),
     instances=(INSTANCE,),
-    measured=lambda _: None,
 )
 
 
-def drawn(view: View = VIEW) -> dict[str, Any]:
+def drawn(state: ClusterState = STATE) -> dict[str, Any]:
     """After a trip through JSON, as programs see it."""
-    return json.loads(json.dumps(status(view)))
+    return json.loads(json.dumps(status(state)))
 
 
 def test_the_shape() -> None:
@@ -71,7 +83,7 @@ def test_the_shape() -> None:
     told = shown["members"][0]["snapshot"]
     assert (told["memory_bytes"], told["memory_free_bytes"], told["on_battery"]) == (16, 9, False)
     assert told["devices"][0]["name"] == "A processor"
-    assert shown["nearby"] == [{"address": "192.168.1.9:8643", "pairing": True}]
+    assert shown["nearby"] == [{"address": "192.168.1.9:8643", "pairing": True, "pairing_port": 41875}]
     assert shown["links"] == [{"from": node_id(1), "to": node_id(2), "rtt_us": 210.5, "bandwidth_bytes_per_s": None}]
 
 
@@ -88,31 +100,38 @@ def test_an_instance_shows_its_stages_with_their_measured_times() -> None:
 
 
 def test_what_the_gateway_measured_comes_first() -> None:
-    view = replace(VIEW, measured=lambda instance: Measured(88.0, 41.0) if instance == INSTANCE.id else None)
-    assert drawn(view)["instances"][0]["measured"] == {"tokens_per_s": 88.0, "ttft_ms": 41.0}
+    state = replace(STATE, speeds=(Speed(INSTANCE.id, 88.0, 41.0),))
+    assert drawn(state)["instances"][0]["measured"] == {"tokens_per_s": 88.0, "ttft_ms": 41.0}
 
 
 def test_nothing_is_claimed_before_it_is_measured() -> None:
-    view = replace(VIEW, members=members(snapshot(1, held(0, 0.0, 0.0)), snapshot(2)))
-    (shown,) = drawn(view)["instances"]
+    state = replace(STATE, members=members(snapshot(1, held(0, 0.0, 0.0)), snapshot(2)))
+    (shown,) = drawn(state)["instances"]
     assert shown["measured"]["tokens_per_s"] is None
     assert [stage["ms_per_token"] for stage in shown["stages"]] == [None, None]
 
 
 def test_a_mesh_without_a_leader_and_a_member_without_a_snapshot() -> None:
-    away = (Member(node_id(2), "desk", Liveness.GONE),)
-    shown = drawn(replace(VIEW, leader=None, ballot=None, members=away))
+    away = (ClusterMember(node_id(2), "desk", Liveness.GONE),)
+    shown = drawn(replace(STATE, leader=None, ballot=None, members=away))
     assert shown["mesh"] == {"id": "aa" * 16, "leader": None, "ballot": None}
     assert shown["members"] == [{"id": node_id(2), "name": "desk", "state": "gone", "snapshot": None}]
+    assert shown["node"] == {"id": node_id(1), "name": "", "version": "", "engines": []}
 
 
 def test_stages_of_another_epoch_do_not_count() -> None:
     old = replace(held(0, 3.0, 0.5), epoch=Epoch(3, node_id(1), 1))
-    view = replace(VIEW, members=members(snapshot(1, old), snapshot(2)))
-    assert drawn(view)["instances"][0]["stages"][0]["ms_per_token"] is None
+    state = replace(STATE, members=members(snapshot(1, old), snapshot(2)))
+    assert drawn(state)["instances"][0]["stages"][0]["ms_per_token"] is None
 
 
 def test_the_share_of_loading_is_the_mean_of_the_stages() -> None:
     half = members(snapshot(1, held(0, 0.0, 0.0)), snapshot(2, held(1, 0.0, 0.0, "loading", 0.5)))
-    assert loading_share(INSTANCE, half) == 0.75
-    assert loading_share(INSTANCE, members(snapshot(1), snapshot(2))) == 0.0
+    assert loading_share(INSTANCE, replace(STATE, members=half)) == 0.75
+    assert loading_share(INSTANCE, replace(STATE, members=members(snapshot(1), snapshot(2)))) == 0.0
+
+
+def test_an_instance_that_failed_without_a_place_is_shown() -> None:
+    nowhere = replace(INSTANCE, state=InstanceState.FAILED, stages=(), reason="Nothing fits.")
+    (shown,) = drawn(replace(STATE, instances=(nowhere,)))["instances"]
+    assert (shown["stages"], shown["reason"], shown["measured"]["tokens_per_s"]) == ([], "Nothing fits.", None)

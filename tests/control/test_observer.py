@@ -1,0 +1,143 @@
+"""The observer: what changed is told, what did not is not, and nothing is compared deeply for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from peerinfer.control import observer as module
+from peerinfer.control.chronicle import Chronicle
+from peerinfer.control.events import (
+    ClusterEvent,
+    InstancesChanged,
+    LinkLost,
+    LinkMeasured,
+    MemberAppeared,
+    MemberChanged,
+    MemberLeft,
+    NeighboursChanged,
+    SnapshotReceived,
+    SpeedMeasured,
+)
+from peerinfer.control.members import Member
+from peerinfer.control.observer import NEIGHBOURS_EVERY_S, Observer, first_state, report_of
+from peerinfer.control.state import ClusterLink, Liveness, ModelFile, Neighbour, Speed
+from peerinfer.gossip.snapshot import Snapshot
+from tests.control.cluster import MODEL
+from tests.control.test_apply import instance
+
+OWN = Snapshot("attic", "1", 16, 9, engines=("llama.cpp",), models=(MODEL,))
+ME = Member("a", "attic", Liveness.ALIVE, True, OWN)
+PEER = Member("b", "bed", Liveness.ALIVE, True, Snapshot("bed", "1", 8, 4))
+BARE = replace(PEER, snapshot=None)
+
+
+class Watched:
+    """An observer with its chronicle, as the door has them."""
+
+    def __init__(self) -> None:
+        self.near: list[Neighbour] = []
+        self.asked_near = 0
+        self.speeds: dict[str, Speed] = {}
+        self.chronicle = Chronicle(first_state("a", "m", OWN))
+        self.observer = Observer(self.nearby, self.speeds.get)
+        self.heard: list[ClusterEvent] = []
+        self.chronicle.follow(self)
+
+    def nearby(self) -> list[Neighbour]:
+        self.asked_near += 1
+        return self.near
+
+    def told(self, number: int, event: ClusterEvent) -> None:
+        self.heard.append(event)
+
+    def ended(self) -> None:
+        raise AssertionError
+
+    def see(self, *members: Member, rtt_us: Mapping[str, float | None] | None = None, now: float = 0.0) -> list[object]:
+        """What was told because of a look."""
+        self.heard.clear()
+        self.chronicle.record(self.observer.look(self.chronicle.state, members, rtt_us or {}, now))
+        return list(self.heard)
+
+
+def test_a_node_alone_has_nothing_to_tell() -> None:
+    watched = Watched()
+    assert watched.see(ME) == []
+    assert watched.chronicle.state.member("a") == first_state("a", "m", OWN).members[0]
+
+
+def test_a_report_has_the_models_without_what_placement_needs() -> None:
+    assert report_of(OWN).models == (ModelFile(MODEL.name, MODEL.digest, MODEL.size_bytes),)
+
+
+def test_members_come_change_tell_and_go() -> None:
+    watched = Watched()
+    assert watched.see(ME, BARE) == [MemberAppeared("b", "bed", Liveness.ALIVE)]
+    assert PEER.snapshot is not None
+    assert watched.see(ME, PEER) == [SnapshotReceived("b", report_of(PEER.snapshot))]
+    assert watched.see(ME, PEER) == []
+    away = replace(PEER, state=Liveness.UNREACHABLE)
+    assert watched.see(ME, away) == [MemberChanged("b", "bed", Liveness.UNREACHABLE)]
+    assert watched.see(ME, replace(away, name="loft")) == [MemberChanged("b", "loft", Liveness.UNREACHABLE)]
+    assert watched.see(ME) == [MemberLeft("b")]
+    assert [type(event) for event in watched.see(ME, PEER)] == [MemberAppeared, SnapshotReceived]
+
+
+def test_a_snapshot_is_looked_into_only_if_it_is_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, looked_into = Watched(), []
+    watched.see(ME, PEER)
+    monkeypatch.setattr(module, "report_of", lambda snapshot: looked_into.append(snapshot) or report_of(snapshot))
+    for _ in range(5):
+        watched.see(ME, PEER)
+    assert looked_into == []
+    assert PEER.snapshot is not None
+    same = replace(PEER, snapshot=replace(PEER.snapshot))
+    assert watched.see(ME, same) == []
+    assert looked_into == [PEER.snapshot]
+
+
+def test_a_link_is_told_when_it_is_there_measured_and_lost() -> None:
+    watched = Watched()
+    watched.see(ME, PEER)
+    for rtt in (None, 200.0):
+        assert watched.see(ME, PEER, rtt_us={"b": rtt}) == [LinkMeasured(ClusterLink("a", "b", rtt))]
+        assert watched.see(ME, PEER, rtt_us={"b": rtt}) == []
+    assert watched.see(ME, PEER) == [LinkLost("a", "b")]
+
+
+def test_noise_in_round_trips_is_no_news() -> None:
+    watched = Watched()
+    told = [watched.see(ME, PEER, rtt_us={"b": rtt}) for rtt in (200.0, 249.0, 251.0, 10_000.0, 10_999.0, 11_001.0)]
+    assert [len(events) for events in told] == [3, 0, 1, 1, 0, 1]
+
+
+def test_a_link_with_a_node_that_was_removed_is_not_shown() -> None:
+    watched = Watched()
+    watched.see(ME, PEER, rtt_us={"b": 200.0})
+    assert watched.see(ME, rtt_us={"b": 200.0}) == [MemberLeft("b")]
+    assert watched.see(ME, rtt_us={"b": 900.0}) == []
+    assert watched.chronicle.state.links == ()
+
+
+def test_neighbours_are_asked_for_once_a_second() -> None:
+    watched = Watched()
+    watched.see(ME)
+    watched.near = [Neighbour("192.0.2.9:8643", True, 4000)]
+    assert watched.see(ME, now=NEIGHBOURS_EVERY_S / 2) == []
+    assert watched.see(ME, now=NEIGHBOURS_EVERY_S) == [NeighboursChanged(tuple(watched.near))]
+    assert watched.see(ME, now=2 * NEIGHBOURS_EVERY_S) == []
+    assert watched.asked_near == 3
+
+
+def test_speeds_are_told_of_instances_that_there_are() -> None:
+    watched, one = Watched(), instance(1)
+    watched.speeds |= {one.id: Speed(one.id, 50.0, 10.0), "x": Speed("x", 1.0, 1.0)}
+    assert watched.see(ME) == []
+    watched.chronicle.record((InstancesChanged((one, instance(2))),))
+    assert watched.see(ME) == [SpeedMeasured(Speed(one.id, 50.0, 10.0))]
+    assert watched.see(ME) == []
+    watched.speeds[one.id] = Speed(one.id, 60.0, 10.0)
+    assert watched.see(ME) == [SpeedMeasured(Speed(one.id, 60.0, 10.0))]
