@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peerinfer.api.replies import JsonObject
+from peerinfer.control.chronicle import Chronicle
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ class NodeActions(Protocol):
 
     def status(self) -> JsonObject:
         """The object of `GET /peerinfer/state`, as interface.md draws it. Cheap: it is polled."""
+        ...
+
+    @property
+    def chronicle(self) -> Chronicle:
+        """State and events of the mesh that this node is in; it ends when the node leaves it or stops."""
         ...
 
     async def models(self) -> Sequence[ModelInfo]:

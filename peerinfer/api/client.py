@@ -11,16 +11,24 @@ from types import TracebackType
 from typing import Any, cast
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
+from peerinfer.api.feed import Feed
 from peerinfer.api.guard import ADMIN_PREFIX
 from peerinfer.api.record import DaemonRecord, read_record, read_token
 from peerinfer.api.replies import JsonObject
+from peerinfer.control.events import ClusterEvent
+from peerinfer.control.state import ClusterState
 from peerinfer.errors import DaemonAbsent, PeerinferError, error_from_code
 
 CALL_S = 60.0
 """A short call to the daemon on this machine; only a daemon in trouble takes longer."""
+CONNECT_S = 5.0
+"""For a connection on this machine."""
 LINE_MAX_BYTES = 4 * 1024 * 1024
 """One line of an answer; the longest holds the token ids of a whole context."""
+SILENCE_S = 45.0
+"""Three of the signs of life that stand between events: a daemon that is silent for longer stands still."""
 
 
 class ApiClient:
@@ -37,7 +45,6 @@ class ApiClient:
         self._session = aiohttp.ClientSession(
             f"http://{self.record.api}",
             headers={"Authorization": f"Bearer {self._token}"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
             read_bufsize=LINE_MAX_BYTES,
         )
         return self
@@ -86,6 +93,19 @@ class ApiClient:
                 yield chunk
         raise DaemonAbsent("The answer broke off without an end: look into the daemon's log.")
 
+    async def events(self) -> AsyncGenerator[ClusterState | ClusterEvent]:
+        """The state of the mesh, then each event to fold into it with `apply`; none is missing.
+
+        Ends when the daemon stops or goes to another mesh. Raises `DaemonAbsent` if the connection breaks, as it does
+        for a reader that is too slow; `Unavailable` if there are too many readers; `BadFrame` for what no daemon says.
+        Whoever wants to go on asks again, and gets a state first.
+        """
+        feed = Feed()
+        async with self._request("GET", "/peerinfer/events", None, silence_s=SILENCE_S) as response:
+            async for line in response.content:
+                if (news := feed.take(line)) is not None:
+                    yield news
+
     async def _call(self, method: str, path: str, body: JsonObject | None) -> JsonObject:
         try:
             async with asyncio.timeout(CALL_S), self._request(method, path, body) as response:
@@ -94,11 +114,15 @@ class ApiClient:
             raise DaemonAbsent(f"The daemon on {self._home} does not answer: look into its log.") from None
 
     @contextlib.asynccontextmanager
-    async def _request(self, method: str, path: str, body: JsonObject | None) -> AsyncGenerator[aiohttp.ClientResponse]:
+    async def _request(
+        self, method: str, path: str, body: JsonObject | None, *, silence_s: float | None = None
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """`silence_s` is how long nothing may come."""
         if self._session is None:
             raise RuntimeError("ApiClient is used outside of `async with`")
         try:
-            async with self._session.request(method, path, json=body) as response:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
+            async with self._session.request(method, path, json=body, timeout=timeout) as response:
                 if response.status >= 400:
                     raise _error(_object(await response.read()), response.status)
                 yield response
@@ -106,6 +130,8 @@ class ApiClient:
             raise DaemonAbsent(
                 f"No peerinfer daemon answers at {self.record.api}. Start one with `peerinfer up`."
             ) from None
+        except LineTooLong:
+            raise DaemonAbsent("Something that is not peerinfer answers at the API's address.") from None
         except aiohttp.ClientError as error:
             raise DaemonAbsent(f"The connection to the daemon broke: {error}.") from None
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from peerinfer.api.actions import NodeActions
 from peerinfer.api.admin import AdminRoutes
 from peerinfer.api.body import BODY_MAX_BYTES
+from peerinfer.api.events import EventRoutes
 from peerinfer.api.guard import Guard
 from peerinfer.api.openai import OpenAiRoutes
 from peerinfer.api.sse import STALL_S
@@ -46,7 +47,8 @@ class ApiServer:
         self._token = token
         self._hosts = tuple(hosts)
         self._admin = AdminRoutes(actions)
-        self._rooms = (OpenAiRoutes(chat, actions, stall_s), StateRoutes(actions), self._admin)
+        self.events = EventRoutes(actions, stall_s)
+        self._rooms = (OpenAiRoutes(chat, actions, stall_s), StateRoutes(actions), self.events, self._admin)
         self._runner: web.AppRunner | None = None
         self.bound = listen
         """Where it really listens, once started."""
@@ -79,6 +81,7 @@ class ApiServer:
 
     async def stop(self) -> None:
         """Ends all requests and frees the port. Safe to call without `start`."""
+        self.events.close()
         await self._admin.close()
         if self._runner is not None:
             await self._runner.cleanup()

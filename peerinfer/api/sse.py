@@ -52,9 +52,9 @@ class EventStream:
                     await self.response.write_eof()
                 return False
             except (ConnectionError, TimeoutError):
-                self._abort()
+                self.cut()
                 return False
-        self._abort()
+        self.cut()
         return kind is ClientLost
 
     async def send(self, event: bytes) -> None:
@@ -67,7 +67,8 @@ class EventStream:
         except (ConnectionError, TimeoutError):
             raise ClientLost from None
 
-    def _abort(self) -> None:
+    def cut(self) -> None:
+        """Ends the connection at once, with whatever it has not taken."""
         transport = self._request.transport
         if transport is not None:
             transport.abort()
@@ -76,3 +77,8 @@ class EventStream:
 def event_of(body: object) -> bytes:
     """`body` as the data of one event."""
     return f"data: {json.dumps(body)}\n\n".encode()
+
+
+def numbered_event(name: str, number: int, data: str) -> bytes:
+    """An event with a name and an id; `data` is one line."""
+    return f"event: {name}\nid: {number}\ndata: {data}\n\n".encode()

@@ -14,6 +14,7 @@ POST /v1/chat/completions     OpenAI's chat API, streamed or whole
 POST /v1/completions          the same without a chat template
 GET  /v1/models               models that are loaded
 GET  /peerinfer/state         members, links and instances of this mesh
+GET  /peerinfer/events        the same, then every change of it as it happens (server-sent events)
 POST /peerinfer/admin/...     what the command line does; needs the token
 """
 

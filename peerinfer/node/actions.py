@@ -10,6 +10,7 @@ from pathlib import Path
 from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
 from peerinfer.clock import monotonic
+from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.state import InstanceState
 from peerinfer.errors import BadRequest, InviteExpired, PairingBusy, PairingError, WrongDigits
 from peerinfer.identity.pairing import Ending
@@ -40,6 +41,11 @@ class Actions:
         """`GET /peerinfer/state`."""
         session = self._node.session
         return {**session.control.status(), "local": {"stages": session.times()}}
+
+    @property
+    def chronicle(self) -> Chronicle:
+        """`GET /peerinfer/events`."""
+        return self._node.session.control.chronicle
 
     async def models(self) -> Sequence[ModelInfo]:
         """Model files here, and what peers have loaded."""

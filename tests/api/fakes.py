@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
+from peerinfer.control.chronicle import Chronicle
+from peerinfer.control.state import ClusterMember, ClusterState, Liveness
 from peerinfer.errors import InviteExpired, PeerinferError, UnknownModel, WrongDigits
 from peerinfer.pipeline.requests import ChatRequest, Delta
 
 MODEL = "tiny-model"
 PROMPT_TOKENS = (1, 2, 3)
+STATE = ClusterState("aa" * 16, "bb" * 16, members=(ClusterMember("aa" * 16, "desk", Liveness.ALIVE),))
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -109,6 +112,7 @@ class FakeNode:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     """A load ends when this is set, if `slow_load`."""
     slow_load: bool = False
+    chronicle: Chronicle = field(default_factory=lambda: Chronicle(STATE))
 
     def status(self) -> JsonObject:
         members = [{"id": self.id, "name": self.name, "state": "alive", "snapshot": {"memory_free_bytes": 8 << 30}}]

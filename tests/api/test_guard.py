@@ -13,7 +13,7 @@ from peerinfer.api.guard import Guard, is_loopback
 from peerinfer.config import Listen
 from tests.api.conftest import TOKEN, Api
 
-ROUTES = ("/", "/v1/models", "/peerinfer/state", "/peerinfer/admin/down", "/no/such/route")
+ROUTES = ("/", "/v1/models", "/peerinfer/state", "/peerinfer/events", "/peerinfer/admin/down", "/no/such/route")
 
 
 async def _error(api: Api, method: str, path: str, **options: Any) -> tuple[int, str]:

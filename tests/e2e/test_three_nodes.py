@@ -12,6 +12,9 @@ import openai
 import psutil
 import pytest
 
+from peerinfer.api.client import ApiClient
+from peerinfer.control.apply import apply
+from peerinfer.control.state import ClusterState
 from tests.e2e.daemons import Daemon, house
 from tests.tiny import write_tiny_llama
 
@@ -183,7 +186,32 @@ def test_stages_that_a_person_fixes_are_checked_and_obeyed(daemons: list[Daemon]
     assert [stage["name"] for stage in loaded["stages"]] == ["attic", "kitchen"]
 
 
-def test_unload_and_leave(daemons: list[Daemon]) -> None:
+async def test_unload_and_leave_as_their_readers_see_it(daemons: list[Daemon]) -> None:
+    kitchen, _, attic = daemons
+    stays: list[ClusterState] = []
+    leaves: list[ClusterState] = []
+    following = asyncio.create_task(follow(kitchen, stays))
+    ending = asyncio.create_task(follow(attic, leaves))
+    while not (stays and leaves):  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(unload_and_leave, daemons)
+    await asyncio.wait_for(ending, 20)  # with the mesh that the attic left
+    following.cancel()
+    for states in (stays, leaves):
+        assert len(states[0].members) == 3
+        assert states[0].instances
+        assert any(not state.instances for state in states)
+    assert any(len(state.members) == 2 and not state.instances for state in stays)
+
+
+async def follow(daemon: Daemon, states: list[ClusterState]) -> None:
+    """Gathers what a reader of the events sees, state by state, until the stream ends."""
+    async with ApiClient(daemon.home) as client:
+        async for news in client.events():
+            states.append(news if isinstance(news, ClusterState) else apply(states[-1], news))
+
+
+def unload_and_leave(daemons: list[Daemon]) -> None:
     kitchen, office, attic = daemons
     assert attic.run("unload", MODEL).returncode == 0
     kitchen.until("nothing is loaded", lambda state: not state["instances"])
