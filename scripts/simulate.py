@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -86,7 +87,7 @@ def _mutants(pool: ProcessPoolExecutor) -> tuple[dict[str, object], bool]:
 def _hunted(number: int) -> tuple[dict[str, object], bool]:
     mutant: Mutant = MUTANTS[number]
     runs, outcome = hunt(mutant, HUNT_RUNS)
-    result = {"rule": mutant.rule, "runs": runs, "invariant": outcome.broken if outcome else None}
+    result: dict[str, object] = {"rule": mutant.rule, "runs": runs, "invariant": outcome.broken if outcome else None}
     return result, outcome is not None
 
 
@@ -95,8 +96,9 @@ def _shown(figures: dict[str, object], seconds: float) -> str:
         f"Each run: {FAULTS_S:g} s of faults, up to {QUIET_S:g} s of quiet (virtual time). Real time {seconds:.0f} s."
     ]
     for name, value in figures.items():
-        rows = value if isinstance(value, list) else value.items() if isinstance(value, dict) else None
-        lines += [f"{name}: {value}"] if rows is None else [f"{name}:", *(f"  {row}" for row in rows)]
+        rows = [*cast("dict[str, object]", value).items()] if isinstance(value, dict) else value
+        many = isinstance(rows, list)
+        lines += [f"{name}:", *(f"  {row}" for row in cast("list[object]", rows))] if many else [f"{name}: {value}"]
     return "\n".join(lines)
 
 

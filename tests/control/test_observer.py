@@ -29,8 +29,8 @@ from tests.control.cluster import MODEL
 from tests.control.test_apply import instance
 
 OWN = Snapshot("attic", "1", 16, 9, engines=("llama.cpp",), models=(MODEL,))
-ME = Member("a", "attic", Liveness.ALIVE, True, OWN)
-PEER = Member("b", "bed", Liveness.ALIVE, True, Snapshot("bed", "1", 8, 4))
+ME = Member("a", "attic", Liveness.ALIVE, OWN)
+PEER = Member("b", "bed", Liveness.ALIVE, Snapshot("bed", "1", 8, 4))
 BARE = replace(PEER, snapshot=None)
 
 

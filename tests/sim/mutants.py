@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,7 +44,8 @@ def _obeys_old_versions(self: Worker, mark: tuple[Ballot, int], granted: Ballot 
 
 def _saves_later(self: Disk, name: str, value: object) -> None:
     """Says that it is on disk when it is not; the next save writes it."""
-    setattr(self, *getattr(self, "_cached", (name, value)))
+    cached: tuple[str, object] = self.__dict__.get("_cached", (name, getattr(self, name)))
+    setattr(self, cached[0], cached[1])
     self.__dict__["_cached"] = (name, value)
 
 
@@ -112,7 +113,7 @@ MUTANTS: Final = (
 
 
 @contextmanager
-def broken(mutant: Mutant) -> Iterator[None]:
+def broken(mutant: Mutant) -> Generator[None]:
     """The rule does not hold while this is open."""
     with patch.object(mutant.owner, mutant.name, mutant.broken):
         yield
