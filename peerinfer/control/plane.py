@@ -30,6 +30,7 @@ from peerinfer.control.placed import Key
 from peerinfer.control.state import Instance, InstanceState
 from peerinfer.control.worker import Worker
 from peerinfer.election import messages as election_messages
+from peerinfer.election.ballot import Ballot
 from peerinfer.election.effects import LeaderChanged
 from peerinfer.election.machine import Election
 from peerinfer.gossip.liveness import Liveness
@@ -69,6 +70,11 @@ class ControlPlane:
     def instances(self) -> tuple[Instance, ...]:
         """The instances of the mesh as this node knows them."""
         return self.known.instances if self.known else ()
+
+    @property
+    def obeyed(self) -> tuple[Ballot, int]:
+        """Ballot and version of the last command that this node obeyed as a worker."""
+        return self._worker.obeyed
 
     def see(self, members: Members, now: float, *, reach: int, mains: bool = True) -> Effects:
         """The members as they are now, and how this machine would do as a leader."""

@@ -31,7 +31,7 @@ from peerinfer.control.effects import (
 )
 from peerinfer.control.intents import IntentBook, Signer
 from peerinfer.control.members import Members, members_now
-from peerinfer.control.messages import LoadRequest, UnloadRequest
+from peerinfer.control.messages import DropStage, LoadRequest, LoadStage, UnloadRequest
 from peerinfer.control.observer import Observer, first_state
 from peerinfer.control.plane import MESSAGES, ControlPlane
 from peerinfer.control.requests import Requests
@@ -255,6 +255,15 @@ class ControlService:
 
     def _received(self, sender: str, message: object) -> None:
         self._drive(lambda now: self._plane.receive(sender, message, now))
+        if isinstance(message, (LoadStage, DropStage)):
+            self._note_command(message)
+
+    def _note_command(self, command: LoadStage | DropStage) -> None:
+        """A line for every command, obeyed or refused: so that it can be shown that nobody obeyed two leaders."""
+        mark = (command.ballot, command.version)
+        verb = "Obeyed" if mark == self._plane.obeyed else "Refused"
+        what = "load" if isinstance(command, LoadStage) else "drop"
+        log.info("%s a %s: ballot %d of %s, version %d.", verb, what, mark[0].counter, mark[0].node, mark[1])
 
     def _peer_changed(self, node: str, up: bool) -> None:
         if up:

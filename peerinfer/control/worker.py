@@ -67,7 +67,8 @@ class Worker:
         self._node = node
         self._leader: str | None = None
         self._ballot: Ballot | None = None
-        self._obeyed: tuple[Ballot, int] = (NO_BALLOT, 0)
+        self.obeyed: tuple[Ballot, int] = (NO_BALLOT, 0)
+        """Ballot and version of the last command that was obeyed; they never go back."""
         self._holds: dict[tuple[str, Epoch], _Holding] = {}
         self._wanted: set[tuple[str, Epoch]] | None = None
 
@@ -90,14 +91,14 @@ class Worker:
         mark = (message.ballot, message.version)
         if sender != message.ballot.node or not self._passes(mark, granted):
             return ()
-        self._obeyed = mark
+        self.obeyed = mark
         if isinstance(message, DropStage):
             return self._stop((message.instance, message.epoch))
         return self._start(sender, message.instance, message.stage)
 
     def _passes(self, mark: tuple[Ballot, int], granted: Ballot | None) -> bool:
         """The fence."""
-        return mark[0] == granted and mark > self._obeyed
+        return mark[0] == granted and mark > self.obeyed
 
     def reported(self, instance: str, epoch: Epoch, state: str, reason: str, progress: float) -> Effects:
         """The keeper tells how a stage is."""

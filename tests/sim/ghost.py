@@ -112,7 +112,7 @@ class Ghost:
         """A host has dealt with a message."""
         if type(message) not in (LoadStage, DropStage):
             return
-        mark = host.plane._worker._obeyed
+        mark = host.plane.obeyed
         before = self.obeyed.get(host.id, (NO_BALLOT, 0))
         if mark in ((NO_BALLOT, 0), before):
             return
