@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Final
 
 from peerinfer.election.ballot import NO_BALLOT, Ballot, Standing
@@ -29,6 +28,8 @@ from peerinfer.election.messages import (
     VoteRequest,
     WouldGrant,
 )
+from peerinfer.election.poll import Poll, Turnout
+from peerinfer.election.reign import Reign
 from peerinfer.net.effects import SendTo
 
 LEASE_S: Final = 3.0
@@ -43,31 +44,6 @@ ROUND_S: Final = 0.75
 """For the replies to one round of questions; a LAN needs milliseconds, a busy laptop more."""
 JUMP_MAX: Final = 2**32
 """A counter so far above all that were heard comes from no honest node; followed, it could use all counters up."""
-BETTER_FOR_S: Final = 60.0
-"""So long must another node be the better leader before this one hands over: batteries and Wi-Fi come and go."""
-
-
-@dataclass(slots=True)
-class _Round:
-    """A candidate's question to all that it sees."""
-
-    ballot: Ballot
-    until: float
-    votes: dict[str, Standing]
-    """Who said yes, and how good a leader each would be."""
-    is_vote: bool = False
-
-
-@dataclass(slots=True)
-class _Reign:
-    """What a leader knows of those who obey it."""
-
-    ballot: Ballot
-    next_heartbeat: float = 0.0
-    grants: dict[str, float] = field(default_factory=dict[str, float])
-    """When each worker's last grant came (seconds)."""
-    standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
-    better_since: dict[str, float] = field(default_factory=dict[str, float])
 
 
 class Election:
@@ -86,8 +62,9 @@ class Election:
         self._standing = Standing(reach=1)
         self._lease_until = now
         self._released = NO_BALLOT
-        self._round: _Round | None = None
-        self._reign: _Reign | None = None
+        self._turnout = Turnout()
+        self._round: Poll | None = None
+        self._reign: Reign | None = None
         self._stand_at = now + START_S + self._wait_s()
 
     @property
@@ -99,16 +76,13 @@ class Election:
         """Who obeys this node now, itself included; nobody while it does not lead."""
         if self._reign is None:
             return frozenset()
-        live = {node for node, at in self._reign.grants.items() if now - at < LEASE_S}
-        return frozenset(live | {self._node})
+        return frozenset(self._reign.workers(now - LEASE_S) | {self._node})
 
     def see(self, visible: Collection[str], now: float, *, reach: int, mains: bool = True) -> Effects:
         """The nodes that are here now, this one included; to how many of them it has links, and how it stands."""
         self._visible = frozenset(visible) | {self._node}
         self._standing = Standing(reach, mains)
-        if self._round is not None and self._has_won(self._round):
-            return self._won(self._round, now)
-        return ()
+        return self._won(self._round, now) if self._round is not None and self._has_won(self._round) else ()
 
     def tick(self, now: float) -> Effects:
         """Heartbeats, leases that ran out, rounds that found no majority, and candidacy when its time has come."""
@@ -119,6 +93,9 @@ class Election:
             effects = self._forsake(now)
         if self._round is not None and now >= self._round.until:
             effects += self._give_up(now)
+        elif self._round is not None and self._round.is_early:
+            self._round.is_early = False
+            effects += self._ask(PreVote(self._round.ballot))
         if self._round is None and now >= max(self._lease_until, self._stand_at):
             effects += self._stand(now)
         return effects
@@ -127,6 +104,8 @@ class Election:
         """Takes one of `election.messages.MESSAGES` from a member; what is not its sender's to say is ignored."""
         if self._is_absurd(message):
             return ()
+        if self._round is not None:
+            self._round.answered.add(sender)
         match message:
             case LeaderHeartbeat(ballot, workers) if ballot.node == sender != self._node:
                 return self._heard_leader(ballot, workers, now)
@@ -141,6 +120,8 @@ class Election:
                 return self._outbid(promise, now)
             case Busy(ballot):
                 self._note(ballot)
+                if self._round is not None and ballot == self._released:
+                    self._round.is_early = True
             case Release(ballot, successor) if self._may_release(sender, ballot):
                 return self._freed(ballot, successor, now)
             case _:
@@ -158,7 +139,7 @@ class Election:
         self._reign, self.leader = None, None
         self._lease_until = now
         self._stand_at = now + LEASE_S + self._wait_s()
-        told = sorted((self._visible | reign.grants.keys()) - {self._node})
+        told = sorted((self._visible | reign.grants.keys()) - {self._node}, key=lambda node: (node == successor, node))
         return (*(SendTo(node, Release(reign.ballot, successor)) for node in told), LeaderChanged(None, None))
 
     def wake(self, now: float) -> Effects:
@@ -240,7 +221,7 @@ class Election:
 
     def _stand(self, now: float) -> Effects:
         """Asks who would grant; alone it leads at once."""
-        self._round = _Round(self._next_ballot(), now + ROUND_S, {self._node: self._standing})
+        self._round = Poll(self._next_ballot(), now + ROUND_S, {self._node: self._standing})
         if self._has_won(self._round):
             return self._won(self._round, now)
         return self._ask(PreVote(self._round.ballot))
@@ -256,16 +237,17 @@ class Election:
                 return self._won(self._round, now)
         return ()
 
-    def _has_won(self, asked: _Round) -> bool:
-        """More than half of those it sees. That damps flapping; safety does not rest on it."""
-        return 2 * len(asked.votes.keys() & self._visible) > len(self._visible)
+    def _has_won(self, asked: Poll) -> bool:
+        """More than half of those that it sees and that answer. That damps flapping; safety does not rest on it."""
+        voters = self._turnout.voters(self._visible)
+        return 2 * len(asked.votes.keys() & voters) > len(voters)
 
-    def _won(self, asked: _Round, now: float) -> Effects:
+    def _won(self, asked: Poll, now: float) -> Effects:
         """PreVote won: asks for votes, its own first. Vote won: leads."""
         if asked.is_vote:
             return self._lead(asked, now)
         effects = self._grant(asked.ballot, now)
-        self._round = _Round(asked.ballot, now + ROUND_S, {self._node: self._standing}, is_vote=True)
+        self._round = Poll(asked.ballot, now + ROUND_S, {self._node: self._standing}, is_vote=True)
         if self._has_won(self._round):
             return (*effects, *self._lead(self._round, now))
         return (*effects, *self._ask(VoteRequest(asked.ballot)))
@@ -275,27 +257,30 @@ class Election:
         asked, self._round = self._round, None
         self._lease_until = now
         self._stand_at = now + self._wait_s()
-        return self._ask(Release(asked.ballot)) if asked is not None and asked.is_vote else ()
+        if asked is None:
+            return ()
+        self._turnout.count(self._visible - asked.answered - {self._node})
+        return self._ask(Release(asked.ballot)) if asked.is_vote else ()
 
     def _ask(self, question: PreVote | VoteRequest | Release) -> Effects:
         return tuple(SendTo(node, question) for node in sorted(self._visible - {self._node}))
 
     # The leader
 
-    def _lead(self, won: _Round, now: float) -> Effects:
+    def _lead(self, won: Poll, now: float) -> Effects:
         self._round = None
         self.leader = self._node
         standings = {node: standing for node, standing in sorted(won.votes.items()) if node != self._node}
-        self._reign = _Reign(won.ballot, grants=dict.fromkeys(standings, now), standings=standings)
+        self._reign = Reign(won.ballot, grants=dict.fromkeys(standings, now), standings=standings)
         return (*self._heartbeats(self._reign, now), LeaderChanged(self._node, won.ballot))
 
-    def _rule(self, reign: _Reign, now: float) -> Effects:
-        heir = self._better(reign, now)
+    def _rule(self, reign: Reign, now: float) -> Effects:
+        heir = reign.better_than(self._standing, self.workers(now) & self._visible - {self._node}, now)
         if heir is not None:
             return self.release(now, heir)
         return self._heartbeats(reign, now) if now >= reign.next_heartbeat else ()
 
-    def _heartbeats(self, reign: _Reign, now: float) -> Effects:
+    def _heartbeats(self, reign: Reign, now: float) -> Effects:
         reign.next_heartbeat = now + HEARTBEAT_S
         beat = LeaderHeartbeat(reign.ballot, len(self.workers(now)))
         return tuple(SendTo(node, beat) for node in sorted(self._visible - {self._node}))
@@ -313,14 +298,6 @@ class Election:
             effects = self._give_up(now)
             return effects if effects else self._stand(now)
         return ()
-
-    def _better(self, reign: _Reign, now: float) -> str | None:
-        """A worker that was the better leader for long enough."""
-        obeying = self.workers(now) & self._visible - {self._node}
-        better = {node for node in obeying if reign.standings.get(node, Standing()) > self._standing}
-        reign.better_since = {node: reign.better_since.get(node, now) for node in sorted(better)}
-        ripe = [node for node, since in reign.better_since.items() if now - since >= BETTER_FOR_S]
-        return max(ripe, key=lambda node: (reign.standings[node], node), default=None)
 
     # Ballots and chance
 

@@ -61,6 +61,9 @@ class Network:
         """The links that stand, each with the time since when it is broken."""
         self.kept: list[tuple[str, str, Any]] = []
         self.sent = 0
+        self.delayed: tuple[str, str] | None = None
+        """Class and receiver of messages that are under way for very long."""
+        self.late: list[tuple[str, str, Any]] = []
         self._through_codec = through_codec
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -87,12 +90,15 @@ class Network:
 
     def send(self, sender: str, to: str, message: Any) -> bool:
         """Sends over the link, if there is one."""
-        if sender == to:
+        if sender == to and self.delayed != (type(message).__name__, to):
             self.after(0.0, lambda: self._arrive(sender, to, message))
             return True
         if frozenset((sender, to)) not in self.links:
             return False
         self.sent += 1
+        if self.delayed == (type(message).__name__, to):
+            self.late.append((sender, to, message))
+            return True
         if type(message) in (LoadStage, DropStage) or self.chance.random() < 0.05:
             self.kept.append((sender, to, message))
             if len(self.kept) > KEPT_MAX:

@@ -1,0 +1,1 @@
+"""Stories of a simulated mesh, as text with the expected printout. See `tests/sim/story.py`."""
