@@ -21,6 +21,7 @@ from peerinfer.net.frames import Epoch
 from tests.sim.host import Disk
 from tests.sim.mesh import Outcome, run
 
+_WHOLE_SAVE: Final = Disk._save
 SIZES: Final = (3, 5, 2, 7)
 
 
@@ -43,18 +44,18 @@ def _obeys_old_versions(self: Worker, mark: tuple[Ballot, int], granted: Ballot 
 
 
 def _saves_later(self: Disk, name: str, value: object) -> None:
-    """Says that it is on disk when it is not; the next save writes it."""
-    cached: tuple[str, object] = self.__dict__.get("_cached", (name, getattr(self, name)))
-    setattr(self, cached[0], cached[1])
-    self.__dict__["_cached"] = (name, value)
+    """Says that a promise is on disk when it is not: the next one writes it."""
+    if name != "ballot":
+        return _WHOLE_SAVE(self, name, value)
+    cached: object = self.__dict__.get("_cached", self.ballot)
+    self.__dict__["_cached"] = value
+    return _WHOLE_SAVE(self, name, cached)
 
 
 def _saves_no(what: str) -> Callable[[Disk, str, object], None]:
-    whole = Disk._save
-
     def save(self: Disk, name: str, value: object) -> None:
         if name != what:
-            whole(self, name, value)
+            _WHOLE_SAVE(self, name, value)
 
     return save
 

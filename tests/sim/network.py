@@ -25,6 +25,8 @@ LOOK_S: Final = 0.5
 """How often links are looked at and heartbeats pass."""
 KEPT_MAX: Final = 400
 """Old messages that a replay may take from."""
+EVENTS_MAX: Final = 2_000
+"""Events of one host in one second: more is a loop of messages that feed each other."""
 HELD_MAX: Final = 2000
 """Messages that wait at a blocked path or a sleeping host."""
 
@@ -80,10 +82,15 @@ class Network:
 
     def run(self, until: float, each: Callable[[], None]) -> None:
         """Lets everything happen until then; `each` is called after every event."""
+        events = 0
+        most = EVENTS_MAX * (1.0 + until - self.now) * (1 + len(self.hosts))
         while self._queue and self._queue[0][0] <= until:
             self.now, _, what = heapq.heappop(self._queue)
             what()
             each()
+            events += 1
+            if events > most:
+                raise RuntimeError("messages without end")
         self.now = until
 
     # Messages
