@@ -105,15 +105,16 @@ class Leader:
         if self._out.ballot is None:
             return ()
         self._look_who_obeys(now)
+        is_due = now >= self._retell_at
+        for placed in self._all if is_due else ():
+            self._out.load(placed, silent_only=True)
         for placed in self._all:
             self._look_at(placed, now)
         for intent in self._intents.wanted():
             self._settle(intent, now)
-        if now < self._retell_at:
+        if not is_due:
             return self._out.empty(self.instances)
         self._retell_at = now + RETELL_S
-        for placed in self._all:
-            self._out.load(placed, silent_only=True)
         asking = (self._workers - self._heard) | {node for placed in self._all for node in placed.quiet(now - QUIET_S)}
         return (*self._out.empty(self.instances), *self._out.again(self.instances, tuple(sorted(asking))))
 

@@ -204,8 +204,8 @@ class Placements:
         """Drops it everywhere and forgets it."""
         if placed.state is not _FAILED:  # a failed one was dropped when it failed
             self.out.drop(placed.instance)
-        if self._placed.pop(placed.key, None) is not None:
-            self.out.changed = True
+        self._placed.pop(placed.key, None)
+        self.out.changed = True
 
     def lose(self, placed: Placed, reason: str, now: float, *, is_node_lost: bool) -> None:
         """A stage is lost: the instance fails, and is placed again in a new epoch, at once or after a while.

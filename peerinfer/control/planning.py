@@ -11,7 +11,7 @@ from peerinfer.control.messages import LoadRequest
 from peerinfer.control.state import CONTEXT_MAX, SLOTS_MAX, STAGES_MAX, Instance, InstanceState, StagePlace
 from peerinfer.errors import BadRequest
 from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import HeldModel
+from peerinfer.gossip.snapshot import HeldModel, Snapshot
 from peerinfer.placement.fixed import Wanted, place_fixed
 from peerinfer.placement.greedy import place
 from peerinfer.placement.plan import Excluded, ModelNumbers, NodeMemory, Room, stage_bytes
@@ -112,10 +112,11 @@ def _candidates(
     excluded: list[Excluded] = []
     for member in members:
         reason = _why_not(member, model) or ("" if member.node in obeying else "follows another leader at the moment")
-        if reason:
+        if reason or member.snapshot is None:
             excluded.append(Excluded(member.node, member.name, reason))
         else:
-            nodes.append(NodeMemory(member.node, member.name, _usable(member, members, standing, leaving)))
+            usable = _usable(member.snapshot, member.node, members, standing, leaving)
+            nodes.append(NodeMemory(member.node, member.name, usable))
     return nodes, excluded
 
 
@@ -137,18 +138,18 @@ def _runs(member: Member) -> bool:
     return member.snapshot is not None and bool(member.snapshot.engines)
 
 
-def _usable(member: Member, members: Members, standing: Sequence[Instance], leaving: Sequence[Instance]) -> int:
+def _usable(
+    told: Snapshot, node: str, members: Members, standing: Sequence[Instance], leaving: Sequence[Instance]
+) -> int:
     """Bytes for new stages, by two bounds, because what a stage takes shows in free memory late or not at all.
 
     Total memory without all that is placed (a mapped file stays "available"), and free memory without what still loads.
     """
-    if member.snapshot is None:
-        return 0
-    placed = sum(_bytes_on(member.node, one, members) for one in standing)
-    loading = sum(_bytes_on(member.node, one, members) for one in standing if one.state is InstanceState.LOADING)
-    returned = sum(_bytes_on(member.node, one, members) for one in leaving)
-    total = member.snapshot.memory_bytes * USABLE_PERCENT // 100 - placed
-    free = member.snapshot.memory_free_bytes * USABLE_PERCENT // 100 - loading + returned
+    placed = sum(_bytes_on(node, one, members) for one in standing)
+    loading = sum(_bytes_on(node, one, members) for one in standing if one.state is InstanceState.LOADING)
+    returned = sum(_bytes_on(node, one, members) for one in leaving)
+    total = told.memory_bytes * USABLE_PERCENT // 100 - placed
+    free = told.memory_free_bytes * USABLE_PERCENT // 100 - loading + returned
     return max(0, min(total, free))
 
 

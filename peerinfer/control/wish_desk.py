@@ -95,10 +95,11 @@ class WishDesk:
         live = [placed for placed in same if placed.is_live]
 
         def mint() -> Intent:
-            self._out.state(self._intents.mint(wishes.digest, model, wishes, sender))
+            statement = self._intents.mint(wishes.digest, model, wishes, sender)
             fresh = self._intents.find(wishes.digest)
             if fresh is None:
                 raise NoPlacement("Too many models are wanted in this mesh; unload one first.")
+            self._out.state(statement)
             return fresh
 
         going = loading

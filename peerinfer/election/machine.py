@@ -92,7 +92,7 @@ class Election:
         if self.leader is not None and now >= self._lease_until:
             effects = self._forsake(now)
         if self._round is not None and now >= self._round.until:
-            effects += self._give_up(now)
+            effects += self._give_up(self._round, now)
         elif self._round is not None and self._round.is_early:
             self._round.is_early = False
             effects += self._ask(PreVote(self._round.ballot))
@@ -252,13 +252,11 @@ class Election:
             return (*effects, *self._lead(self._round, now))
         return (*effects, *self._ask(VoteRequest(asked.ballot)))
 
-    def _give_up(self, now: float) -> Effects:
+    def _give_up(self, asked: Poll, now: float) -> Effects:
         """The round found no majority: whoever granted is free again."""
-        asked, self._round = self._round, None
+        self._round = None
         self._lease_until = now
         self._stand_at = now + self._wait_s()
-        if asked is None:
-            return ()
         self._turnout.count(self._visible - asked.answered - {self._node})
         return self._ask(Release(asked.ballot)) if asked.is_vote else ()
 
@@ -295,7 +293,7 @@ class Election:
             beats = self._heartbeats(reign, now)
             return (SaveBallot(ballot), *beats, LeaderChanged(self._node, ballot))
         if self._round is not None and promise >= self._round.ballot:
-            effects = self._give_up(now)
+            effects = self._give_up(self._round, now)
             return effects if effects else self._stand(now)
         return ()
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 
 from peerinfer.control.messages import (
+    HELD_MAX,
+    STATEMENTS_MAX,
     Ballot,
     DropStage,
+    HeldPart,
     Instances,
+    Intents,
     LoadRequest,
     LoadStage,
     RequestReply,
     StageReport,
+    StagesHeld,
     UnloadRequest,
 )
 from peerinfer.control.state import Instance, InstanceState, StagePlace
@@ -63,6 +68,14 @@ def test_an_instance_in_an_unknown_state_is_refused() -> None:
     data = encode(Instances(BALLOT, 9, (INSTANCE,))).replace(b"loading", b"floatin")
     with pytest.raises(BadFrame):
         decode(data)
+
+
+def test_too_much_in_one_message_is_refused() -> None:
+    part = HeldPart(INSTANCE, 0, "ready")
+    with pytest.raises(ValueError, match="too many stages"):
+        StagesHeld(BALLOT, (part,) * (HELD_MAX + 1))
+    with pytest.raises(ValueError, match="too many intents"):
+        Intents((b"",) * (STATEMENTS_MAX + 1))
 
 
 def test_a_message_that_is_cut_short_is_refused() -> None:
