@@ -68,6 +68,14 @@ class Daemon:
             self._process.wait()
         self._process = None
 
+    def kill(self) -> None:
+        """Ends it as a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        (self.home / "daemon.json").unlink(missing_ok=True)
+        self._process = None
+
     def verb(self, *words: str, code: int = 0) -> Any:
         """Runs a verb with `--json` and gives its object; with another exit `code`, its sentence on stderr."""
         if code:
