@@ -7,9 +7,7 @@ It makes its own namespaces and removes them; the network of the machine itself 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
 import shutil
 import signal
 import sys
@@ -17,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from drill_hosts import TOOLS, Host, Lan
+from drill_hosts import Host, Lan, missing, only_drill
 from drill_steps import CANARIES, Drill
 from drill_wire import Capture
 
@@ -41,13 +39,6 @@ def drill(hosts: Sequence[Host], args: argparse.Namespace, say: Callable[[str], 
         it.step("Restart", it.restart)
         it.step("Kill", it.kill)
     return it
-
-
-def missing() -> str:
-    """Why this machine cannot run the drill; nothing if it can."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "The drill makes network namespaces: run it on Linux, as root."
-    return "".join(f"`{tool}` is missing: install {of}. " for tool, of in TOOLS.items() if shutil.which(tool) is None)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> Drill:
@@ -78,10 +69,8 @@ def main() -> int:
         return 2
     out = sys.stderr if args.json else sys.stdout
     signal.signal(signal.SIGTERM, terminated)
-    with Path("/run/pi-drill.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with only_drill() as is_alone:
+        if not is_alone:
             print("Another drill is running on this machine: wait for its end.", file=sys.stderr)
             return 2
         it = run(args, out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +36,8 @@ Condition = Callable[[JsonObject], bool]
 PREFIX = "pi-drill-"
 BRIDGE_NETNS = f"{PREFIX}net"
 BRIDGE = "br0"
+FAR_BRIDGE = "br1"
+"""The other half of a network that can be cut in two."""
 NETWORK = "10.98.7"
 USER_NAME = "drill-user-quokka"
 """In the environment of every daemon, so that the capture can be searched for it."""
@@ -86,7 +89,7 @@ def sweep() -> None:
 class Host:
     """One machine of the drill."""
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int, folder: Path, bridge: str = BRIDGE) -> None:
         self.node_name = f"marmalade-{number}"
         self.host_name = f"wombat-host-{number}"
         self.address = f"{NETWORK}.{number}"
@@ -102,7 +105,7 @@ class Host:
         for interface in ("lo", "eth0"):
             run("ip", "-n", self.netns, "link", "set", interface, "up")
         run("ip", "-n", self.netns, "route", "add", "224.0.0.0/4", "dev", "eth0")
-        run("ip", "-n", BRIDGE_NETNS, "link", "set", self._port, "master", BRIDGE)
+        run("ip", "-n", BRIDGE_NETNS, "link", "set", self._port, "master", bridge)
         self.plug(True)
         self._threads = ThreadPoolExecutor(2, f"{self.netns}", enter, (self.netns,))
 
@@ -168,6 +171,16 @@ class Host:
         """The child processes of its daemon."""
         return psutil.Process(self.process.pid).children(recursive=True) if self.process else []
 
+    def kill(self) -> float:
+        """Ends its daemon as a power cut would; returns when."""
+        process, self.process = self.process, None
+        if process is None:
+            raise DrillFailed(f"The daemon of {self.node_name} had ended already.")
+        process.kill()
+        killed = time.monotonic()
+        process.wait(END_S)
+        return killed
+
     def end(self) -> None:
         """Ends its daemon, gently if it can be."""
         process, self.process = self.process, None
@@ -186,8 +199,10 @@ class Host:
 class Lan:
     """A bridge, its hosts, and a folder for their homes. Leaving the `with` takes it all away."""
 
-    def __init__(self, hosts: int) -> None:
+    def __init__(self, hosts: int, far: int = 0) -> None:
+        """The last `far` hosts are on a bridge of their own, behind a cable that `join` pulls and puts in."""
         self._count = hosts
+        self._far = far
         self.hosts: list[Host] = []
 
     def __enter__(self) -> list[Host]:
@@ -195,20 +210,48 @@ class Lan:
         try:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX))
             run("ip", "netns", "add", BRIDGE_NETNS)
-            run("ip", "-n", BRIDGE_NETNS, "link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0")
-            run("ip", "-n", BRIDGE_NETNS, "link", "set", BRIDGE, "promisc", "on", "up")  # it hears every port
+            for bridge in (BRIDGE, FAR_BRIDGE):
+                run("ip", "-n", BRIDGE_NETNS, "link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
+                run("ip", "-n", BRIDGE_NETNS, "link", "set", bridge, "promisc", "on", "up")  # it hears every port
+            run("ip", "-n", BRIDGE_NETNS, "link", "add", "near", "type", "veth", "peer", "name", "far")
+            for end, bridge in (("near", BRIDGE), ("far", FAR_BRIDGE)):
+                run("ip", "-n", BRIDGE_NETNS, "link", "set", end, "master", bridge, "up")
             for number in range(1, self._count + 1):
-                self.hosts.append(Host(number, folder))
+                bridge = BRIDGE if number <= self._count - self._far else FAR_BRIDGE
+                self.hosts.append(Host(number, folder, bridge))
         except BaseException:
             self.__exit__()
             raise
         return self.hosts
+
+    def join(self, whole: bool) -> None:
+        """Puts the cable between the two halves in, or pulls it."""
+        run("ip", "-n", BRIDGE_NETNS, "link", "set", "near", "up" if whole else "down")
 
     def __exit__(self, *_: object) -> None:
         for host in self.hosts:
             with contextlib.suppress(Exception):
                 host.close()
         sweep()
+
+
+@contextlib.contextmanager
+def only_drill() -> Generator[bool]:
+    """Whether this is the only drill on the machine, which it then is until the `with` ends."""
+    with Path("/run/pi-drill.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def missing() -> str:
+    """Why this machine cannot run a drill; nothing if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "The drill makes network namespaces: run it on Linux, as root."
+    return "".join(f"`{tool}` is missing: install {of}. " for tool, of in TOOLS.items() if shutil.which(tool) is None)
 
 
 async def _times(home: Path, conditions: Sequence[Condition]) -> list[float]:

@@ -13,24 +13,21 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
-from drill_hosts import END_S, USER_NAME, DrillFailed, Host
+from drill_figures import BACK_S, Figures, alive, answer, has_ready_instance, is_whole_of, results, wait_for
+from drill_hosts import END_S, USER_NAME, Host
 from drill_wire import Capture, greeting, is_shut, knock, self_made
 
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
 from peerinfer.errors import PeerinferError
 
-T = TypeVar("T")
-
 SEE_BAR_S = 3.0
 CUT_BAR_S = 15.0
 SEE_S = 30.0
 """How long is waited for the hosts to see each other, bar or not."""
 CHAT_S = 120.0
-BACK_S = 90.0
 PEER_PORT = 8643
 API_PORT = 8642
 MODEL = "smollm2"
@@ -42,33 +39,13 @@ CANARIES = ("a canary at the beginning", "a canary at the end")
 """Sent in the open: they prove that the capture would have found what must not be there."""
 
 
-class Drill:
-    """The steps, the figures, and what failed."""
+class Drill(Figures):
+    """The steps of one mesh and a stranger."""
 
     def __init__(self, hosts: Sequence[Host], say: Callable[[str], None]) -> None:
+        super().__init__(say)
         *self.members, self.stranger = hosts
-        self.figures: dict[str, object] = {}
         self._model = ""
-        self.failed: list[str] = []
-        self._say = say
-
-    def figure(self, name: str, value: object, holds: bool = True) -> None:
-        """Notes and prints one figure; `holds` tells whether it is as it must be."""
-        self.figures[name] = round(value, 3) if isinstance(value, float) else value
-        self._say(f"{'  ' if holds else '✗ '}{name}: {self.figures[name]}")
-        if not holds:
-            self.failed.append(f"{name}: {self.figures[name]}")
-
-    def step(self, name: str, does: Callable[[], None]) -> bool:
-        """Does one step; a failure is noted, and the steps after it are still tried."""
-        self._say(f"{name} ...")
-        try:
-            does()
-        except (DrillFailed, PeerinferError, OSError, TimeoutError) as error:
-            self.failed.append(f"{name}: {error or type(error).__name__}")
-            self._say(f"✗ {self.failed[-1]}")
-            return False
-        return True
 
     # ---- meeting and pairing
 
@@ -122,7 +99,7 @@ class Drill:
 
     def until_whole(self, timeout_s: float = BACK_S) -> float:
         """When every node has heard of every member and has a link to each, in monotonic seconds."""
-        return max(times[-1] for times in results([host.watch(timeout_s, is_whole) for host in self.members]))
+        return max(times[-1] for times in results([host.watch(timeout_s, is_whole_of(3)) for host in self.members]))
 
     # ---- answers
 
@@ -262,11 +239,7 @@ class Drill:
         host = self.members[2]
         engines = host.engines()
         self.figure("kill: engine processes before", len(engines), bool(engines))
-        if host.process is None:
-            raise DrillFailed("The daemon that should be killed has ended already.")
-        begun = time.monotonic()
-        host.process.kill()
-        host.process.wait(END_S)
+        begun = host.kill()
         _, left = psutil.wait_procs(engines, END_S)
         self.figure("kill: engine processes left", len(left), not left)
         self.figure("kill: all gone after s", time.monotonic() - begun)
@@ -275,51 +248,9 @@ class Drill:
         self.works_again("kill", begun)
 
 
-def is_whole(state: JsonObject) -> bool:
-    """Whether a node hears all three members, has a link to each, and knows who leads."""
-    return alive(state) == 3 and len(state["links"]) == 2 and bool(state["mesh"]["leader"])
-
-
-def alive(state: JsonObject) -> int:
-    """Members that are heard of."""
-    return sum(member["state"] == "alive" and bool(member["snapshot"]) for member in state["members"])
-
-
-def has_ready_instance(state: JsonObject) -> bool:
-    """Whether a model can be asked."""
-    return any(one["state"] == "ready" for one in state["instances"])
-
-
 def long(name: str) -> list[str]:
     """`name`, if it is long enough to be sought: three letters are in any megabyte of cipher text."""
     return [name] if len(name) >= 4 else []
-
-
-def results(futures: Sequence[Future[T]]) -> list[T]:
-    """What all came to. Raises `DrillFailed` if one took too long."""
-    try:
-        return [each.result(BACK_S + END_S) for each in futures]
-    except TimeoutError:
-        raise DrillFailed("What was waited for did not come in time.") from None
-
-
-def wait_for(holds: Callable[[], bool], timeout_s: float) -> None:
-    """Raises `DrillFailed` unless `holds` in time."""
-    end = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > end:
-            raise DrillFailed("What was waited for did not come in time.")
-        time.sleep(0.01)
-
-
-async def answer(client: ApiClient, body: JsonObject) -> tuple[str, list[int]]:
-    """A greedy answer: its text and its token ids."""
-    pieces: list[str] = []
-    ids: list[int] = []
-    async for chunk in client.chat(body):
-        pieces += [choice["delta"].get("content", "") for choice in chunk["choices"]]
-        ids = chunk.get("peerinfer", {}).get("token_ids", ids)
-    return "".join(pieces), ids
 
 
 async def break_off(

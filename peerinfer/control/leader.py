@@ -31,7 +31,7 @@ QUIET_S: Final = 5.0
 JOIN_S: Final = 3.0
 """A node that is here follows within this time, unless it obeys another leader."""
 SILENCE_MAX_S: Final = 12.0
-"""A new leader waits no longer for those who may hold something: after 10 s a silent node is gone."""
+"""A leader waits no longer for one who came and may hold something: after 10 s a silent node is gone."""
 UNKNOWN_S: Final = 10.0
 """An instance that no intent names is kept so long: the intent may be on its way."""
 
@@ -52,6 +52,9 @@ class Leader:
         """Workers that told under this leader what they hold."""
         self._workers: frozenset[str] = frozenset()
         self._here_since: dict[str, float] = {}
+        """Since when each node that is alive is so."""
+        self._present_since: dict[str, float] = {}
+        """Since when each node that is not gone is not: it may be silent for a while."""
         self._led_at = 0.0
         self._retell_at = 0.0
 
@@ -80,14 +83,15 @@ class Leader:
         self._members = self._all.members = members
         alive = {member.node for member in members if member.state is Liveness.ALIVE}
         self._here_since = {node: self._here_since.get(node, now) for node in sorted(alive)}
+        present = {member.node for member in members if member.state is not Liveness.GONE}
+        self._present_since = {node: self._present_since.get(node, now) for node in sorted(present)}
         if self._out.ballot is None:
             return ()
         self._workers = workers
         self._heard &= workers
         self._look_who_obeys(now)
-        here = {member.node for member in members if member.state is not Liveness.GONE} | {self._node}
         for placed in self._all:
-            gone = set(placed.nodes) - here
+            gone = set(placed.nodes) - present - {self._node}
             if gone and placed.state is not _FAILED:
                 reason = f"{named(members, min(gone))}, which held a stage of it, is gone."
                 self._all.lose(placed, reason, now, is_node_lost=True)
@@ -144,7 +148,8 @@ class Leader:
                 self._report(placed, part, now)
         for placed in self._all:
             for number, stage in enumerate(placed.instance.stages):
-                if stage.node == sender and (placed.key, number) not in named_here:
+                is_told = (placed.key, number) in named_here or placed.commanded.get(number, 0) > told.version
+                if stage.node == sender and not is_told:
                     self._missing(placed, sender, now)
 
     def _missing(self, placed: Placed, node: str, now: float) -> None:
@@ -235,8 +240,9 @@ class Leader:
 
     def _has_heard_all(self, now: float) -> bool:
         """Whether nobody is left who may hold something that this leader does not know of."""
-        silent = [one for one in self._members if one.state is not Liveness.GONE and one.node not in self._heard]
-        return self._node in self._heard and (not silent or now - self._led_at >= SILENCE_MAX_S)
+        silent = self._present_since.keys() - self._heard
+        waited = all(now - max(self._present_since[node], self._led_at) >= SILENCE_MAX_S for node in silent)
+        return self._node in self._heard and waited
 
     def _member(self, node: str) -> Member | None:
         return next((member for member in self._members if member.node == node), None)

@@ -109,6 +109,8 @@ class StagesHeld:
 
     ballot: Ballot
     parts: tuple[HeldPart, ...]
+    version: int = 0
+    """Of the last command of this ballot that it obeyed: what was commanded later is not missing."""
 
     def __post_init__(self) -> None:
         if len(self.parts) > HELD_MAX:

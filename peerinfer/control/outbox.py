@@ -52,7 +52,8 @@ class Outbox:
         for number, stage in enumerate(placed.instance.stages):
             told = placed.told.get(number)
             if told != "ready" and not (silent_only and told) and only in ("", stage.node):
-                command = LoadStage(self.ballot, self._next_version(), placed.instance, number)
+                placed.commanded[number] = self._next_version()
+                command = LoadStage(self.ballot, placed.commanded[number], placed.instance, number)
                 self._commands.append(SendTo(stage.node, command))
 
     def drop(self, instance: Instance) -> None:

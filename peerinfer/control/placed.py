@@ -25,6 +25,8 @@ class Placed:
     """Whether a former leader placed it, and its workers did not tell of all its stages yet."""
     told: dict[int, str] = field(default_factory=dict[int, str])
     """What the worker of each stage said of it last: `loading` or `ready`."""
+    commanded: dict[int, int] = field(default_factory=dict[int, int])
+    """Version of the last command to load each stage, under the present ballot."""
     progress: dict[int, float] = field(default_factory=dict[int, float])
     waiting: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(node, request id) of those who wait for the end of loading."""

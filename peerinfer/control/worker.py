@@ -84,7 +84,8 @@ class Worker:
         if self._leader is None or self._ballot is None:
             return ()
         parts = tuple(holding.part for holding in self._holds.values())
-        return (SendTo(self._leader, StagesHeld(self._ballot, parts[:HELD_MAX])),)
+        version = self.obeyed[1] if self.obeyed[0] == self._ballot else 0
+        return (SendTo(self._leader, StagesHeld(self._ballot, parts[:HELD_MAX], version)),)
 
     def receive(self, sender: str, message: LoadStage | DropStage, granted: Ballot | None) -> Effects:
         """Obeys a command, or ignores it. `granted` is the ballot that this node granted last in this life."""

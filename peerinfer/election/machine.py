@@ -303,7 +303,7 @@ class Election:
         self._highest = max(self._highest, ballot.counter)
 
     def _next_ballot(self) -> Ballot:
-        return Ballot(self._highest + 1, self._node)
+        return Ballot(max(self._highest, self._promise.counter) + 1, self._node)
 
     def _is_absurd(self, message: object) -> bool:
         told = message.promise if isinstance(message, StaleBallot) else getattr(message, "ballot", NO_BALLOT)

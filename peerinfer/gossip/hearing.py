@@ -101,7 +101,7 @@ class Hearing:
 
     def direct(self) -> frozenset[str]:
         """The nodes heard over their own links within the last 2 s of listening, this one not among them."""
-        return frozenset(node for node, ear in self._ears.items() if self._hears(ear))
+        return frozenset(node for node, ear in self._ears.items() if self._listened - ear.direct < UNREACHABLE_AFTER_S)
 
     def see(self, members: frozenset[str], now: float) -> None:
         """The roster as it is now: others are forgotten, and newcomers have time to be heard."""
@@ -160,7 +160,7 @@ class Hearing:
             ear = self._ears[node]
             gone = self._listened - ear.since >= GONE_AFTER_S
             ear.ask_at = self._listened + (ASK_GONE_EVERY_S if gone else ASK_EVERY_S)
-        able = [node for node in neighbours if node in self._ears and self._hears(self._ears[node])]
+        able = [node for node in neighbours if self._hears_well(node)]
         if not able:
             return ()
         asked = self._chance.sample(able, min(ASK_NEIGHBOURS, len(able)))
@@ -204,8 +204,9 @@ class Hearing:
         """Listened time at `at`: of the present at most a tick's worth, of the past never younger than it is."""
         return self._listened + min(at - self._last, LISTENED_MAX_S)
 
-    def _hears(self, ear: _Ear) -> bool:
-        return self._listened - ear.direct < UNREACHABLE_AFTER_S
+    def _hears_well(self, node: str) -> bool:
+        ear = self._ears.get(node)
+        return ear is not None and self._listened - ear.direct <= ASK_AFTER_S
 
     def _is_due(self, ear: _Ear) -> bool:
         listened = self._listened

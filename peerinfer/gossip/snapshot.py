@@ -98,7 +98,7 @@ class Snapshot:
 
 def clean(text: str, max_bytes: int = NAME_MAX_BYTES) -> str:
     """`text` without control characters, cut to `max_bytes` of UTF-8."""
-    plain = "".join(letter for letter in text if letter.isprintable())
+    plain = text if text.isprintable() else "".join(letter for letter in text if letter.isprintable())
     return plain.encode("utf-8", "ignore")[:max_bytes].decode("utf-8", "ignore")
 
 

@@ -1,4 +1,4 @@
-"""The leader's duties where a mesh seldom gets: too early, too many, too late, and what nobody should have said."""
+"""The leader's duties where a mesh seldom gets: too early, too many, too late."""
 
 from __future__ import annotations
 
@@ -7,77 +7,37 @@ from dataclasses import replace
 import pytest
 
 from peerinfer.control import intents as intents_module
-from peerinfer.control import outbox, placements
-from peerinfer.control.effects import Broadcast, Effects
+from peerinfer.control import outbox
+from peerinfer.control.effects import Broadcast
 from peerinfer.control.intents import IntentBook
-from peerinfer.control.leader import JOIN_S, SILENCE_MAX_S, Leader
-from peerinfer.control.members import Member
+from peerinfer.control.leader import JOIN_S, Leader
 from peerinfer.control.messages import (
-    DropStage,
     HeldPart,
     Instances,
-    LoadRequest,
-    LoadStage,
-    RequestReply,
     StageReport,
     StagesHeld,
     UnloadRequest,
 )
 from peerinfer.control.placements import Placements
 from peerinfer.control.planning import Wishes
-from peerinfer.control.state import Instance, InstanceState, StagePlace
-from peerinfer.election.ballot import Ballot
+from peerinfer.control.state import InstanceState
 from peerinfer.errors import NoPlacement
-from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import Snapshot
-from peerinfer.net.effects import SendTo
-from peerinfer.net.frames import Epoch
-from tests.control.cluster import GB, MESH, MODEL, FakeSigner
-
-A, B = "a" * 32, "b" * 32
-BALLOT = Ballot(4, A)
-TOLD = Snapshot("n", "1", 8 * GB, 8 * GB, engines=("llama.cpp",), models=(MODEL,))
-LOAD = LoadRequest("r1", "tiny", MODEL.digest, 64, 1, "latency", 1)
-START_S = JOIN_S + 1.0
-
-
-def members(*nodes: str, told: Snapshot | None = TOLD, state: Liveness = Liveness.ALIVE) -> tuple[Member, ...]:
-    return tuple(Member(node, node[:1], state if node != A else Liveness.ALIVE, told) for node in nodes)
-
-
-def leading(*nodes: str, told: Snapshot = TOLD) -> Leader:
-    """A leads, and all have said that they hold nothing."""
-    leader = Leader(A, IntentBook(A, MESH, FakeSigner(A)))
-    leader.lead(BALLOT, 0.0)
-    leader.see(members(*nodes, told=told), frozenset(nodes), START_S)
-    for node in nodes:
-        leader.receive(node, StagesHeld(BALLOT, ()), START_S)
-    leader.tick(START_S)
-    return leader
-
-
-def replies(effects: Effects) -> list[RequestReply]:
-    sent = [effect.message for effect in effects if isinstance(effect, SendTo)]
-    return [message for message in sent if isinstance(message, RequestReply)]
-
-
-def commands(effects: Effects) -> list[object]:
-    sent = [effect.message for effect in effects if isinstance(effect, SendTo)]
-    return [message for message in sent if isinstance(message, (LoadStage, DropStage))]
-
-
-def instance(epoch: Epoch = Epoch(3, B, 1), **changes: object) -> Instance:  # noqa: B008  (a value)
-    stages = (StagePlace(A, "llama.cpp", 0, 15), StagePlace(B, "llama.cpp", 15, 30))
-    whole = Instance("i" * 32, "tiny", MODEL.digest, epoch, InstanceState.READY, stages, 64, 1)
-    return replace(whole, **changes)
-
-
-def loaded(leader: Leader, request: LoadRequest = LOAD, now: float = START_S) -> Instance:
-    (command,) = commands(leader.receive(B, request, now))
-    assert isinstance(command, LoadStage)
-    placed = command.instance
-    leader.receive(placed.stages[0].node, StageReport(placed.id, placed.epoch, 0, "ready", "", 1.0), now)
-    return placed
+from tests.control.cluster import MESH, MODEL, FakeSigner
+from tests.control.led import (
+    BALLOT,
+    LOAD,
+    START_S,
+    TOLD,
+    A,
+    B,
+    commands,
+    instance,
+    leading,
+    loaded,
+    loaded_instance,
+    members,
+    replies,
+)
 
 
 def test_who_does_not_lead_says_so() -> None:
@@ -100,20 +60,6 @@ def test_a_new_leader_places_nothing_before_it_heard_the_others() -> None:
     assert len(commands(leader.receive(B, LOAD, 0.3))) == 1
 
 
-def test_what_is_wanted_waits_for_a_silent_node_that_may_hold_it() -> None:
-    leader = leading(A)
-    loaded(leader)
-    intents = leader._intents.statements
-    next_one = Leader(A, IntentBook(A, MESH, FakeSigner(A), intents))
-    next_one.lead(BALLOT, 0.0)
-    away = (*members(A), *members(B, state=Liveness.UNREACHABLE))
-    next_one.see(away, frozenset({A}), 0.0)
-    next_one.receive(A, StagesHeld(BALLOT, ()), 0.0)
-    assert commands(next_one.tick(START_S)) == []
-    assert [reply.code for reply in replies(next_one.receive(A, LOAD, START_S))] == ["no_leader"]
-    assert len(commands(next_one.tick(SILENCE_MAX_S))) == 1
-
-
 def test_a_request_that_comes_twice_is_answered_twice_and_done_once() -> None:
     leader = leading(A)
     first = leader.receive(B, LOAD, START_S)
@@ -123,12 +69,6 @@ def test_a_request_that_comes_twice_is_answered_twice_and_done_once() -> None:
     (reply,) = replies(leader.receive(A, StageReport(placed.id, placed.epoch, 0, "ready", "", 1.0), START_S))
     assert replies(leader.receive(B, LOAD, START_S)) == [reply]
     assert commands(leader.receive(B, LOAD, START_S)) == []
-
-
-def loaded_instance(effects: Effects) -> Instance:
-    (command,) = commands(effects)
-    assert isinstance(command, LoadStage)
-    return command.instance
 
 
 def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,59 +111,6 @@ def test_a_full_book_of_wishes_takes_no_more_and_tells_nobody_of_it(monkeypatch:
     effects = leading(A).receive(B, LOAD, START_S)
     assert "unload one first" in replies(effects)[0].reason
     assert not any(isinstance(effect, Broadcast) for effect in effects)
-
-
-def test_an_instance_whose_intent_nobody_knows_goes_after_a_while() -> None:
-    leader = leading(A, B)
-    part = HeldPart(instance(), 0, "ready", "", 1.0)
-    leader.receive(A, StagesHeld(BALLOT, (part,)), START_S)
-    leader.receive(B, StagesHeld(BALLOT, (replace(part, stage=1),)), START_S)
-    assert [one.state for one in leader.instances] == [InstanceState.READY]
-    assert commands(leader.tick(START_S + 5)) == []
-    assert {type(one) for one in commands(leader.tick(START_S + 11))} == {DropStage}
-    assert leader.instances == ()
-
-
-def test_an_adopted_instance_without_intent_that_lost_a_stage_is_dropped() -> None:
-    leader = leading(A, B)
-    leader.receive(A, StagesHeld(BALLOT, (HeldPart(instance(), 0, "ready", "", 1.0),)), START_S)
-    leader.tick(START_S + 0.1)
-    assert leader.instances == (), "B told that it holds nothing"
-
-
-def test_a_worker_s_word_counts_for_its_own_stages_only() -> None:
-    leader = leading(A, B)
-    for part in (HeldPart(instance(), 1, "ready"), HeldPart(instance(), 2, "ready")):
-        leader.receive(A, StagesHeld(BALLOT, (part,)), START_S)
-        assert leader.instances == ()
-    leader.receive(A, StagesHeld(Ballot(3, A), (HeldPart(instance(), 0, "ready"),)), START_S)
-    assert leader.instances == (), "it was told to another leader"
-    placed = loaded(leading(A))
-    other = leading(A)
-    assert other.receive(A, StageReport(placed.id, placed.epoch, 0, "ready"), START_S) == ()
-
-
-def test_only_so_many_instances_are_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placements, "ADOPTED_MAX", 1)
-    leader = leading(A, B)
-    parts = tuple(HeldPart(instance(Epoch(3, B, n)), 0, "loading") for n in (1, 2))
-    leader.receive(A, StagesHeld(BALLOT, parts), START_S)
-    assert len(leader.instances) == 1
-
-
-def test_a_stage_that_a_worker_was_just_told_to_load_is_not_missed() -> None:
-    leader = leading(A)
-    effects = leader.receive(B, LOAD, START_S)
-    leader.receive(A, StagesHeld(BALLOT, ()), START_S)
-    assert leader.instances == (loaded_instance(effects),)
-
-
-def test_a_stage_missed_twice_is_lost_once() -> None:
-    leader = leading(A)
-    loaded(leader)
-    leader.receive(A, StagesHeld(BALLOT, ()), START_S + 100)
-    leader.receive(A, StagesHeld(BALLOT, ()), START_S + 100)
-    assert [one.state for one in leader.instances] == [InstanceState.LOADING], "it is being placed again"
 
 
 def test_reports_of_what_failed_change_nothing() -> None:
@@ -282,31 +169,6 @@ def test_whoever_does_not_lead_places_nothing() -> None:
     with pytest.raises(NoPlacement, match="does not lead"):
         alone.place_wanted(book.wanted()[0], 0.0)
     assert alone.instances == ()
-
-
-def test_an_answer_that_goes_on_keeps_a_draining_instance_but_not_for_ever() -> None:
-    leader = leading(A)
-    placed = loaded(leader)
-    effects = leader.receive(B, replace(LOAD, request_id="r2", context=32), START_S)
-    fresh = loaded_instance(effects)
-    leader.receive(A, StageReport(fresh.id, fresh.epoch, 0, "ready", "", 1.0), START_S)
-    leader.tick(START_S)
-    states = {one.epoch: one.state for one in leader.instances}
-    assert states == {placed.epoch: InstanceState.DRAINING, fresh.epoch: InstanceState.READY}
-    for step in range(1, 59):
-        leader.see(members(A, told=busy(placed, step)), frozenset({A}), START_S + 10 * step)
-        leader.tick(START_S + 10 * step)
-        assert len(leader.instances) == 2
-    for step in (60, 61):
-        leader.see(members(A, told=busy(placed, step)), frozenset({A}), START_S + 10 * step)
-        leader.tick(START_S + 10 * step)
-    assert [one.epoch for one in leader.instances] == [fresh.epoch]
-
-
-def busy(placed: Instance, tokens: int) -> Snapshot:
-    from peerinfer.gossip.snapshot import HeldStage
-
-    return replace(TOLD, stages=(HeldStage(placed.id, placed.epoch, 0, "ready", tokens=tokens),))
 
 
 def test_the_list_is_told_again_and_names_those_who_did_not_tell() -> None:

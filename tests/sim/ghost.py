@@ -10,9 +10,13 @@ from peerinfer.control.effects import Answered
 from peerinfer.control.intents import INTENTS_MAX, Stamp, _read
 from peerinfer.control.messages import DropStage, LoadStage, RequestReply
 from peerinfer.control.placements import ADOPTED_MAX, INSTANCES_MAX
+from peerinfer.control.state import InstanceState
 from peerinfer.election.ballot import NO_BALLOT, Ballot
 from peerinfer.election.machine import LEASE_S
 from peerinfer.election.messages import Grant, LeaderHeartbeat, Release, VoteRequest
+from peerinfer.gossip.liveness import Liveness
+from peerinfer.gossip.messages import SnapshotSealed
+from peerinfer.net.frames import Epoch
 
 if TYPE_CHECKING:
     from tests.sim.host import Frame, Host
@@ -44,11 +48,14 @@ class Ghost:
     obeyed: dict[str, tuple[Ballot, int]] = field(default_factory=dict)
     issued: dict[Ballot, tuple[str, int]] = field(default_factory=dict)
     """Each ballot that was ever used, with the host and life that issued it."""
+    released: set[Ballot] = field(default_factory=set)
     incarnations: dict[str, int] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
     granted: dict[tuple[str, Ballot], int] = field(default_factory=dict)
     """The life in which a host granted a ballot."""
     marks: dict[tuple[str, int], dict[str, tuple[int, int]]] = field(default_factory=dict)
+    draining: set[tuple[str, Epoch]] = field(default_factory=set)
+    """Instances that some leader has told to be draining."""
     removed: set[str] = field(default_factory=set)
     asked: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     """Open requests: who asked, in which life, for which model's digest."""
@@ -72,6 +79,15 @@ class Ghost:
                 raise Violation("a ballot used before it is on disk", f"{host.id} {ballot}")
             if self.issued.setdefault(ballot, (host.id, host.life)) != (host.id, host.life):
                 raise Violation("a ballot issued twice", f"{host.id} {ballot}")
+            if ballot in self.released:
+                raise Violation("a ballot used after its release", f"{host.id} {ballot}")
+        elif kind is SnapshotSealed and message.envelope == host.gossip._machine._own:
+            if host.gossip._machine.incarnation > host.disk.incarnation:
+                raise Violation("an incarnation told before it is on disk", host.id)
+        elif kind is DropStage:
+            self._drops(host, message)
+        elif kind is Release:
+            self.released.add(message.ballot)
         elif kind is RequestReply and message.intent:
             told, stored = _stamp(message.intent), [_stamp(one) for one in host.disk.intents]
             if not any(digest == told[0] and stamp >= told[1] for digest, stamp, _ in stored):
@@ -88,12 +104,29 @@ class Ghost:
         until = min(host.monotonic() + LEASE_S, election._lease_until)
         self.leases[host.id] = Lease(ballot, until)
 
+    def _drops(self, host: Host, command: DropStage) -> None:
+        """What is wanted, whole, in sight and not draining is dropped by nobody."""
+        key = (command.instance, command.epoch)
+        held = next((one.keeper.stages[key] for one in host.network.hosts.values() if one.has_ready(key)), None)
+        if held is None or key in self.draining:
+            return
+        instance = held.assignment.instance
+        alive = {member.node for member in host.plane.members if member.state is Liveness.ALIVE}
+        intent = host.plane.intents.find(instance.digest)
+        is_wanted = intent is not None and intent.is_wanted and intent.id == command.instance
+        is_whole = all(
+            stage.node in alive and host.network.hosts[stage.node].has_ready(key) for stage in instance.stages
+        )
+        if is_wanted and is_whole:
+            raise Violation("a whole instance dropped", f"{host.id} {instance}")
+
     def promised(self, host: Host, ballot: Ballot) -> None:
         """A host saved a promise."""
         lease = self.leases.get(host.id)
         if lease is not None and lease.ballot.node != ballot.node and host.monotonic() < lease.until:
             raise Violation("a live lease broken", f"{host.id} {lease} {ballot}")
-        if ballot.node in host.removed and host.id not in host.removed:
+        was_known = ballot.node in host.removed and host.id not in host.removed
+        if was_known and not host.control._is_stuck:  # else it was granted before, and is only saved now
             raise Violation("a removed node's ballot granted", f"{host.id} {ballot}")
 
     def woke(self, host: Host) -> None:
@@ -109,7 +142,8 @@ class Ghost:
             del self.leases[host.id]
 
     def took(self, host: Host, sender: str, message: Any) -> None:
-        """A host has dealt with a message."""
+        """A host has dealt with a message, after what had waited for its disk was said."""
+        self.takes(host, sender, message)
         if type(message) not in (LoadStage, DropStage):
             return
         mark = host.plane.obeyed
@@ -165,8 +199,7 @@ class Ghost:
         if (election.leader == host.id) != (reign is not None) or (reign and reign.ballot != election.granted):
             raise Violation("a leader that does not obey itself", f"{host.id} {election.granted}")
         self.incarnations[host.id] = max(self.incarnations[host.id], host.disk.incarnation)
-        if host.gossip._machine.incarnation > host.disk.incarnation and not host.disk.is_full:
-            raise Violation("an incarnation told before it is on disk", host.id)
+        self.draining |= {(one.id, one.epoch) for one in host.plane.instances if one.state is InstanceState.DRAINING}
         self._limits(host)
         self._snapshots(host)
         if host.removed and host.id not in host.removed:

@@ -282,6 +282,8 @@ class Host:
             what()
         except Crashed:
             self.crash()
+        except HomeError:
+            pass  # the incarnation cannot be saved: logged by the real doors, and tried again
 
     # Clocks
 
@@ -416,6 +418,11 @@ class Host:
 
     def unlink(self, node: str) -> None:
         self.facts.pop(node, None)
+
+    def has_ready(self, key: tuple[str, Epoch]) -> bool:
+        """Whether it really holds a ready stage of this instance and epoch."""
+        held = None if self.is_dead else self.keeper.stages.get(key)
+        return held is not None and held.state == "ready"
 
     def learn_removals(self, nodes: frozenset[str]) -> None:
         if nodes <= self.removed:

@@ -1,0 +1,90 @@
+"""What every drill needs: figures and whether they hold, and questions to many hosts at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from drill_hosts import END_S, Condition, DrillFailed
+
+from peerinfer.api.client import ApiClient
+from peerinfer.api.replies import JsonObject
+from peerinfer.errors import PeerinferError
+
+T = TypeVar("T")
+
+BACK_S = 90.0
+"""How long is waited for a mesh that must come together again."""
+
+
+class Figures:
+    """The figures, and what failed."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.figures: dict[str, object] = {}
+        self.failed: list[str] = []
+        self._say = say
+
+    def figure(self, name: str, value: object, holds: bool = True) -> None:
+        """Notes and prints one figure; `holds` tells whether it is as it must be."""
+        self.figures[name] = round(value, 3) if isinstance(value, float) else value
+        self._say(f"{'  ' if holds else '✗ '}{name}: {self.figures[name]}")
+        if not holds:
+            self.failed.append(f"{name}: {self.figures[name]}")
+
+    def step(self, name: str, does: Callable[[], None]) -> bool:
+        """Does one step; a failure is noted, and the steps after it are still tried."""
+        self._say(f"{name} ...")
+        try:
+            does()
+        except (DrillFailed, PeerinferError, OSError, TimeoutError) as error:
+            self.failed.append(f"{name}: {error or type(error).__name__}")
+            self._say(f"✗ {self.failed[-1]}")
+            return False
+        return True
+
+
+def is_whole_of(count: int) -> Condition:
+    """Whether a node hears all `count` members, has a link to each other one, and knows who leads."""
+    return lambda state: alive(state) == count == len(state["links"]) + 1 and bool(state["mesh"]["leader"])
+
+
+def alive(state: JsonObject) -> int:
+    """Members that are heard of."""
+    return sum(member["state"] == "alive" and bool(member["snapshot"]) for member in state["members"])
+
+
+def has_ready_instance(state: JsonObject) -> bool:
+    """Whether a model can be asked."""
+    return any(one["state"] == "ready" for one in state["instances"])
+
+
+def results(futures: Sequence[Future[T]]) -> list[T]:
+    """What all came to. Raises `DrillFailed` if one took too long."""
+    try:
+        return [each.result(BACK_S + END_S) for each in futures]
+    except TimeoutError:
+        raise DrillFailed("What was waited for did not come in time.") from None
+
+
+def wait_for(holds: Callable[[], bool], timeout_s: float) -> None:
+    """Raises `DrillFailed` unless `holds` in time."""
+    end = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > end:
+            raise DrillFailed("What was waited for did not come in time.")
+        time.sleep(0.01)
+
+
+async def answer(client: ApiClient, body: JsonObject, flows: Callable[[], None] | None = None) -> tuple[str, list[int]]:
+    """A greedy answer: its text and its token ids. `flows` is called when its first piece is there."""
+    pieces: list[str] = []
+    ids: list[int] = []
+    async for chunk in client.chat(body):
+        if flows is not None and not pieces:
+            flows()
+        pieces += [choice["delta"].get("content", "") for choice in chunk["choices"]]
+        ids = chunk.get("peerinfer", {}).get("token_ids", ids)
+    return "".join(pieces), ids

@@ -1,0 +1,81 @@
+"""A drill of leadership: real daemons in network namespaces lose their leader, their wires, and minutes of time.
+
+`sudo .venv/bin/python scripts/drill_leaders.py` (Linux only) prints its figures as it goes; `--json` prints them as
+one object. It makes its own namespaces and removes them; the network of the machine itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from drill import terminated
+from drill_hosts import Lan, missing, only_drill
+from drill_leader_steps import LeaderDrill
+
+PAIRS = 5
+"""Pairs that stand still at once: ten idle daemons are what two cores carry."""
+STEPS = ("kill", "term", "cut", "stop")
+
+
+def drill(args: argparse.Namespace, say: Callable[[str], None]) -> LeaderDrill:
+    """All steps that were asked for, each on a network of its own."""
+    it = LeaderDrill(say)
+    for step in args.only:
+        hosts, far = {"kill": (3, 0), "term": (5, 0), "cut": (5, 2), "stop": (2 * PAIRS, 0)}[step]
+        lan = Lan(hosts, far)
+        with lan as machines:
+            it.use(lan, machines)
+            works: dict[str, Callable[[], None]] = {
+                "kill": lambda: it.kill(args.repeat),
+                "term": lambda: it.term(args.repeat),
+                "cut": lambda: it.cut(args.repeat),
+                "stop": lambda: it.stop(args.repeat, args.stop_s),
+            }
+            it.step(step, works[step])
+            it.step(f"{step}: logs", it.check_logs)
+            if args.logs:
+                folder = args.logs / step
+                folder.mkdir(parents=True, exist_ok=True)
+                for host in machines:
+                    if host.log.exists():
+                        shutil.copy(host.log, folder)
+    return it
+
+
+def main() -> int:
+    """Runs the drill. Returns 0 if everything held."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, choices=range(1, 101), default=10, metavar="N", help="of each step (10)")
+    parser.add_argument("--stop-s", type=float, default=60.0, metavar="S", help="how long a process stands still (60)")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, and the rest on stderr")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="leave the daemons' logs there")
+    args = parser.parse_args()
+    if unknown := [step for step in args.only if step not in STEPS]:
+        parser.error(f"there is no step {unknown[0]}; choose some of {','.join(STEPS)}")
+    if problem := missing():
+        print(problem, file=sys.stderr)
+        return 2
+    out = sys.stderr if args.json else sys.stdout
+    signal.signal(signal.SIGTERM, terminated)
+    with only_drill() as is_alone:
+        if not is_alone:
+            print("Another drill is running on this machine: wait for its end.", file=sys.stderr)
+            return 2
+        it = drill(args, lambda text: print(text, file=out, flush=True))
+    if args.json:
+        print(json.dumps({"figures": it.figures, "failed": it.failed}))
+    print(f"{len(it.failed)} failed." if it.failed else "Everything held.", file=out)
+    return 1 if it.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
