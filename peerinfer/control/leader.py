@@ -9,6 +9,7 @@ while (`placements.py`).
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from peerinfer.control.effects import Effects
@@ -55,6 +56,7 @@ class Leader:
         """Since when each node that is alive is so."""
         self._present_since: dict[str, float] = {}
         """Since when each node that is not gone is not: it may be silent for a while."""
+        self._gone_since: dict[str, float] = {}
         self._led_at = 0.0
         self._retell_at = 0.0
 
@@ -85,15 +87,18 @@ class Leader:
         self._here_since = {node: self._here_since.get(node, now) for node in sorted(alive)}
         present = {member.node for member in members if member.state is not Liveness.GONE}
         self._present_since = {node: self._present_since.get(node, now) for node in sorted(present)}
+        gone = {member.node for member in members} - present - {self._node}
+        self._gone_since = {node: self._gone_since.get(node, now) for node in sorted(gone)}
         if self._out.ballot is None:
             return ()
         self._workers = workers
         self._heard &= workers
         self._look_who_obeys(now)
         for placed in self._all:
-            gone = set(placed.nodes) - present - {self._node}
-            if gone and placed.state is not _FAILED:
-                reason = f"{named(members, min(gone))}, which held a stage of it, is gone."
+            away = set(placed.nodes) - present - {self._node}
+            lost = {node for node in away if not self._may_come(placed, node, now)}
+            if lost and placed.state is not _FAILED:
+                reason = f"{named(members, min(lost))}, which held a stage of it, is gone."
                 self._all.lose(placed, reason, now, is_node_lost=True)
         return self._out.empty(self.instances)
 
@@ -194,12 +199,22 @@ class Leader:
             state = "" if member is None else _gossiped(member, placed, number)
             if state in ("loading", "ready") and member is not None and member.node not in self._heard:
                 self._report(placed, HeldPart(placed.instance, number, state), now)
-            elif self._all.has_heard_all or (member is not None and member.node in self._heard):
+            elif self._is_lost(placed, number, now):
                 name = named(self._members, placed.instance.stages[number].node)
                 self._all.lose(placed, f"{name} does not hold its stage.", now, is_node_lost=True)
                 return
         if not placed.silent:
             self._all.settle_adopted(placed)
+
+    def _is_lost(self, placed: Placed, number: int, now: float) -> bool:
+        """Whether a stage of which nobody told is known to be held by nobody."""
+        node = placed.instance.stages[number].node
+        return node in self._heard or (self._all.has_heard_all and not self._may_come(placed, node, now))
+
+    def _may_come(self, placed: Placed, node: str, now: float) -> bool:
+        """Whether a node that was gone when its neighbour in the ring told of the instance may be about to come too."""
+        was_gone = self._gone_since.get(node, math.inf) <= placed.placed_at
+        return placed.is_adopted and was_gone and now - placed.placed_at < SILENCE_MAX_S
 
     def _settle(self, intent: Intent, now: float) -> None:
         """Sees to it that exactly one placement of what is wanted stands."""

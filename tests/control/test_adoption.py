@@ -158,3 +158,35 @@ def busy(placed: Instance, tokens: int) -> Snapshot:
     from peerinfer.gossip.snapshot import HeldStage
 
     return replace(TOLD, stages=(HeldStage(placed.id, placed.epoch, 0, "ready", tokens=tokens),))
+
+
+def two_halves(leader: Leader, *, gone: bool, now: float) -> HeldPart:
+    """B tells of an instance whose other stage is on a third node, which the leader sees as gone or not at all."""
+    away = "c" * 32
+    stages = (StagePlace(B, "llama.cpp", 0, 15), StagePlace(away, "llama.cpp", 15, 30))
+    part = HeldPart(instance(id=leader.instances[0].id, stages=stages), 0, "ready", "", 1.0)
+    seen = (*members(A, B), *(members(away, state=Liveness.GONE) if gone else ()))
+    leader.see(seen, frozenset({A, B}), now)
+    leader.receive(B, StagesHeld(BALLOT, (part,)), now)
+    leader.see(seen, frozenset({A, B}), now + 0.25)
+    leader.tick(now + 0.25)
+    return part
+
+
+def test_a_node_that_is_gone_may_come_with_its_neighbour() -> None:
+    leader = leading(A)
+    loaded(leader)
+    part = two_halves(leader, gone=True, now=START_S + 50)
+    assert part.instance.epoch in {one.epoch for one in leader.instances}
+    late = START_S + 50 + SILENCE_MAX_S
+    seen = (*members(A, B), *members("c" * 32, state=Liveness.GONE))
+    leader.see(seen, frozenset({A, B}), late)
+    leader.tick(late)
+    assert part.instance.epoch not in {one.epoch for one in leader.instances}
+
+
+def test_a_node_that_is_no_member_does_not_come() -> None:
+    leader = leading(A)
+    loaded(leader)
+    part = two_halves(leader, gone=False, now=START_S + 50)
+    assert part.instance.epoch not in {one.epoch for one in leader.instances}
