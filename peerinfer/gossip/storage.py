@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from peerinfer.errors import HomeError
+from peerinfer.identity.files import write_private
 
 
 class Incarnation:
@@ -26,14 +26,9 @@ class Incarnation:
 
     def _save(self) -> None:
         """Puts the value on disk before anybody is told of it. Raises `HomeError`."""
-        draft = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("w", encoding="ascii") as file:
-                file.write(f"{self.value}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            write_private(self._path, f"{self.value}\n".encode("ascii"))
         except OSError as error:
             raise HomeError(
                 f"{self._path} cannot be written ({error.strerror}); check the disk and its rights."

@@ -9,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerinfer.errors import BadFrame, LinkError, NotTrusted
-from peerinfer.gossip.envelope import ENVELOPE_MAX_BYTES, PAYLOAD_MAX_BYTES, open_envelope, seal, signed_bytes
-from peerinfer.gossip.service import roster_verifier
+from peerinfer.gossip.envelope import (
+    ENVELOPE_MAX_BYTES,
+    PAYLOAD_MAX_BYTES,
+    Verify,
+    open_envelope,
+    seal,
+    signed_bytes,
+)
 from peerinfer.gossip.table import SnapshotTable
-from peerinfer.identity.keys import SigningKey
+from peerinfer.identity.keys import SigningKey, verify
 from peerinfer.identity.roster import Roster
 from peerinfer.packing import pack, unpack
 
@@ -20,7 +26,19 @@ KEY = SigningKey.from_raw(bytes(range(32)))
 OTHER_KEY = SigningKey.from_raw(bytes(range(1, 33)))
 MESH = "aa" * 16
 ROSTER = Roster.of(MESH, KEY.node_id).admitting(KEY, KEY.public_key, "one")
-VERIFY = roster_verifier(lambda: ROSTER)
+
+
+def verifier(roster: Roster) -> Verify:
+    """Checks signatures against the members of a roster."""
+
+    def check(node: str, message: bytes, signature: bytes) -> bool:
+        member = roster.members.get(node)
+        return member is not None and verify(member.public_key, signature, message)
+
+    return check
+
+
+VERIFY = verifier(ROSTER)
 PAYLOAD = pack({"name": "one", "version": "1", "memory_bytes": 8, "memory_free_bytes": 4})
 GOLDEN = bytes.fromhex(
     "9601c41056475aa75463474c0285df5dbf2bcab70307c43584a46e616d65a36f6e65a776657273696f6ea131ac6d656d"
@@ -64,7 +82,7 @@ def test_an_envelope_that_another_member_signed_is_refused() -> None:
     roster = ROSTER.admitting(KEY, OTHER_KEY.public_key, "two")
     data = seal(MESH, KEY.node_id, 1, 1, payload=PAYLOAD, sign=OTHER_KEY.sign)
     with pytest.raises(NotTrusted):
-        open_envelope(data, MESH, roster_verifier(lambda: roster))
+        open_envelope(data, MESH, verifier(roster))
 
 
 def test_a_signature_for_another_purpose_is_no_envelope() -> None:
@@ -77,10 +95,10 @@ def test_a_signature_for_another_purpose_is_no_envelope() -> None:
 def test_a_removed_member_s_envelope_is_refused_from_then_on() -> None:
     roster = ROSTER.admitting(KEY, OTHER_KEY.public_key, "two")
     data = seal(MESH, OTHER_KEY.node_id, 1, 1, payload=PAYLOAD, sign=OTHER_KEY.sign)
-    assert open_envelope(data, MESH, roster_verifier(lambda: roster)).node == OTHER_KEY.node_id
+    assert open_envelope(data, MESH, verifier(roster)).node == OTHER_KEY.node_id
     removed = roster.removing(KEY, OTHER_KEY.node_id)
     with pytest.raises(NotTrusted):
-        open_envelope(data, MESH, roster_verifier(lambda: removed))
+        open_envelope(data, MESH, verifier(removed))
 
 
 @settings(max_examples=300)
