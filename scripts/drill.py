@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from drill_hosts import Host, Lan, missing, only_drill
+from drill_hosts import Host, Lan, keep_logs, missing, only_drill
 from drill_steps import CANARIES, Drill
 from drill_wire import Capture
 
@@ -46,9 +45,7 @@ def run(args: argparse.Namespace, out: TextIO) -> Drill:
     with Lan(4) as hosts:
         it = drill(hosts, args, lambda text: print(text, file=out, flush=True))
         if args.logs:
-            args.logs.mkdir(parents=True, exist_ok=True)
-            for host in it.members:
-                shutil.copy(host.log, args.logs)
+            keep_logs(it.members, args.logs)
         return it
 
 

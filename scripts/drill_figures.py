@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -34,6 +36,11 @@ class Figures:
         if not holds:
             self.failed.append(f"{name}: {self.figures[name]}")
 
+    def spread(self, name: str, values: Sequence[float], bar_s: float = BACK_S) -> None:
+        """Notes the median and the maximum of what was measured; it holds if all are within the bar."""
+        shown = f"median {statistics.median(values):.2f}, max {max(values):.2f} of {len(values)}" if values else "none"
+        self.figure(name, shown, bool(values) and max(values) <= bar_s)
+
     def step(self, name: str, does: Callable[[], None]) -> bool:
         """Does one step; a failure is noted, and the steps after it are still tried."""
         self._say(f"{name} ...")
@@ -54,6 +61,13 @@ def is_whole_of(count: int) -> Condition:
 def alive(state: JsonObject) -> int:
     """Members that are heard of."""
     return sum(member["state"] == "alive" and bool(member["snapshot"]) for member in state["members"])
+
+
+def common_leader(states: Sequence[JsonObject]) -> str:
+    """Whom all states name as the leader, under one ballot; an empty text if they do not."""
+    named = {(state["mesh"]["leader"], json.dumps(state["mesh"]["ballot"])) for state in states}
+    leader = named.pop()[0] if len(named) == 1 else None
+    return leader or ""
 
 
 def has_ready_instance(state: JsonObject) -> bool:

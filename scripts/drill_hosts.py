@@ -235,6 +235,14 @@ class Lan:
         sweep()
 
 
+def keep_logs(hosts: Sequence[Host], folder: Path) -> None:
+    """Copies the daemons' logs to `folder`, which outlives the network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for host in hosts:
+        if host.log.exists():
+            shutil.copy(host.log, folder)
+
+
 @contextlib.contextmanager
 def only_drill() -> Generator[bool]:
     """Whether this is the only drill on the machine, which it then is until the `with` ends."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from drill_figures import BACK_S, Figures, alive, answer, is_whole_of, results, wait_for
+from drill_figures import BACK_S, Figures, alive, answer, common_leader, is_whole_of, results, wait_for
 from drill_hosts import END_S, Condition, DrillFailed, Host, Lan
 from drill_obedience import Obedience
 
@@ -25,6 +24,8 @@ PROMPT = "Tell a long story about a tamarillo and the blue sky."
 SHORT, LONG = 24, 400
 """Tokens of an answer: one that shows that a side serves, and one that goes on through what happens."""
 CHAT_S = 240.0
+STEADY_S = 0.5
+"""Who agreed on a leader must still do so after this time."""
 START_S = 60.0
 
 
@@ -55,7 +56,7 @@ class LeaderDrill(Figures):
             times.append(self._kill_one(number, leader, others, expected))
             leader.start()
             self._until_whole(self._hosts)
-        self._spread("kill -9 of three's leader: another leads, s", times, KILL_BAR_S)
+        self.spread("kill -9 of three's leader: another leads, s", times, KILL_BAR_S)
 
     def _kill_one(self, number: int, leader: Host, others: Sequence[Host], expected: str) -> float:
         """Seconds from the leader's death until another led."""
@@ -86,32 +87,42 @@ class LeaderDrill(Figures):
                 begun = time.monotonic()
                 process.send_signal(signal.SIGTERM)
                 times.append(max(each[-1] for each in results(watched)) - begun)
+                process.wait(END_S)
                 leader.end()
                 leader.start()
                 self._until_whole(hosts)
-            self._spread(f"SIGTERM of the leader of {len(hosts)}: another leads, s", times, TERM_BAR_S)
+            self.spread(f"SIGTERM of the leader of {len(hosts)}: another leads, s", times, TERM_BAR_S)
 
     def cut(self, repeat: int) -> None:
         """Five are cut into three and two, serve apart, and become one again."""
-        left, right = self._hosts[:3], self._hosts[3:]
         self._form(self._hosts)
-        self._load_from(left[0], "--min-nodes", "5")
-        served: list[float] = []
-        healed: list[float] = []
+        expected = ""
+        times: list[tuple[float, float, float]] = []
         for number in range(1, repeat + 1):
-            self._pull(whole=False)
-            cut = time.monotonic()
-            served.append(max(self._serves(side, number) for side in (left, right)) - cut)
-            chats = self._flowing((left[0], right[0]))
-            self._pull(whole=True)
-            back = time.monotonic()
-            healed.append(self._led(self._hosts, lambda state: alive(state) == 5) - back)
-            whole = all(len(each.result(CHAT_S)[1]) == LONG for each in chats)
-            self.figure(f"cut {number}: answers under way on both sides came to their end", whole, whole)
-            one = results([host.watch(BACK_S, _has_one_ready) for host in self._hosts])
-            self.figure(f"cut {number}: one instance is left, s after healing", max(each[-1] for each in one) - back)
-        self._spread("cut 3/2: both sides serve, s", served)
-        self._spread("cut 3/2: one leader after healing, s", healed)
+            self._load_over_all()
+            expected = expected or self._chat(self._hosts[0], LONG).result(CHAT_S)[0]
+            times.append(self._cut_one(number, expected))
+        served, healed, one = zip(*times, strict=True)
+        self.spread("cut 3/2: both sides serve, s", served)
+        self.spread("cut 3/2: one leader after healing, s", healed)
+        self.spread("cut 3/2: one instance after healing, s", one)
+
+    def _cut_one(self, number: int, expected: str) -> tuple[float, float, float]:
+        """Seconds from the cut until both sides served; from healing to one leader, and to one instance."""
+        left, right = self._hosts[:3], self._hosts[3:]
+        cut = self._pull(whole=False)
+        served = max(self._serves(side, number) for side in (left, right))
+        chats = self._flowing((left[0], right[0]))
+        were_under_way = not any(chat.done() for chat in chats)
+        back = self._pull(whole=True)
+        healed = self._led(self._hosts, lambda state: alive(state) == len(self._hosts))
+        whole = were_under_way and all(chat.result(CHAT_S)[0] == expected for chat in chats)
+        self.figure(f"cut {number}: the answers under way on both sides lost nothing", whole, whole)
+        one = max(each[-1] for each in results([host.watch(BACK_S, _has_one_ready) for host in self._hosts]))
+        took = served - cut, healed - back, one - back
+        told = "sides served after {:.1f} s; after healing one leader {:.1f} s, one instance {:.1f} s"
+        self.figure(f"cut {number}", told.format(*took))
+        return took
 
     def stop(self, repeat: int, stop_s: float) -> None:
         """One side of a pair stands still; several pairs at once."""
@@ -134,17 +145,19 @@ class LeaderDrill(Figures):
                 begun = time.monotonic()
                 times[who].append(self._led(pair, lambda state: alive(state) == 2) - begun)
         for who, values in times.items():
-            self._spread(f"{who} of two stood still for {stop_s:g} s: one leader again, s", values)
+            self.spread(f"{who} of two stood still for {stop_s:g} s: one leader again, s", values)
 
-    def check_logs(self) -> None:
+    def check_logs(self, step: str) -> None:
         """Nobody obeyed two leaders, as every log of these hosts says."""
         read = [Obedience.read(host.log.read_text(errors="replace").splitlines()) for host in self._hosts]
         faults = [
             f"{host.node_name} {fault}" for host, log in zip(self._hosts, read, strict=True) for fault in log.faults()
         ]
-        commands = sum(len(each.commands) for each in read)
-        self.figure("commands obeyed and refused", [sum(each.obeyed for each in read), commands])
-        self.figure("commands obeyed that may not be", faults, bool(commands or not self._model) and not faults)
+        obeyed, refused = sum(each.obeyed for each in read), sum(each.refused for each in read)
+        self.figure(f"{step}: commands obeyed", obeyed, bool(obeyed) or not self._model)
+        self.figure(f"{step}: commands refused", refused)
+        self.figure(f"{step}: commands obeyed that may not be", faults, not faults)
+        self.figure(f"{step}: load of this machine (1 min)", os.getloadavg()[0])
 
     # ---- how
 
@@ -164,15 +177,20 @@ class LeaderDrill(Figures):
         self._led(hosts, lambda _: True)
 
     def _led(self, hosts: Sequence[Host], holds: Condition) -> float:
-        """When all of `hosts` named one leader, and `holds`; they must still do so a moment later."""
+        """When all of `hosts` named one leader, and `holds`; they still did so a moment later."""
         end = time.monotonic() + BACK_S
         while time.monotonic() < end:
-            states = [each.result() for each in [host.ask(_state, END_S) for host in hosts]]
-            ballots = {json.dumps(state["mesh"]["ballot"]) for state in states}
-            if len(ballots) == 1 and states[0]["mesh"]["leader"] and all(holds(state) for state in states):
-                return time.monotonic()
-            time.sleep(0.02)
+            leader = self._agreed(hosts, holds)
+            agreed = time.monotonic()
+            time.sleep(STEADY_S if leader else 0.02)
+            if leader and self._agreed(hosts, holds) == leader:
+                return agreed
         raise DrillFailed("No leader was found by all in time.")
+
+    def _agreed(self, hosts: Sequence[Host], holds: Condition) -> str:
+        """The leader on whom all of `hosts` agree now; an empty text if they do not, or not all of them `holds`."""
+        states = [each.result() for each in [host.ask(_state, END_S) for host in hosts]]
+        return common_leader(states) if all(holds(state) for state in states) else ""
 
     def _leader(self, hosts: Sequence[Host]) -> tuple[Host, list[Host]]:
         """Who leads, and the others."""
@@ -187,6 +205,13 @@ class LeaderDrill(Figures):
 
     def _load_from(self, host: Host, *wishes: str) -> None:
         self._model = json.loads(host.peerinfer("load", MODEL, *wishes, "--json"))["model"]
+
+    def _load_over_all(self) -> None:
+        """The model over all hosts, placed anew."""
+        if self._model:
+            self._hosts[0].peerinfer("unload", MODEL)
+        self._load_from(self._hosts[0], "--min-nodes", str(len(self._hosts)))
+        results([host.watch(BACK_S, _is_split_over(len(self._hosts))) for host in self._hosts])
 
     def _load_on(self, hosts: Sequence[Host]) -> None:
         """The model over just these two hosts."""
@@ -210,19 +235,17 @@ class LeaderDrill(Figures):
     def _serves(self, side: Sequence[Host], number: int) -> float:
         """When a side had a leader of its own, and the model on its own hosts; it then answers."""
         ids = {self._id(host) for host in side}
+        self._led(side, lambda state: state["mesh"]["leader"] in ids)
         ready = results([host.watch(BACK_S, _is_served_by(ids)) for host in side])
         _, token_ids = self._chat(side[-1], SHORT).result(CHAT_S)
         self.figure(f"cut {number}: tokens answered by the {len(side)}", len(token_ids), bool(token_ids))
         return max(each[-1] for each in ready)
 
-    def _pull(self, *, whole: bool) -> None:
+    def _pull(self, *, whole: bool) -> float:
+        """Pulls the cable between the halves, or puts it in; returns when."""
         if self._lan is not None:
             self._lan.join(whole)
-
-    def _spread(self, name: str, values: Sequence[float], bar_s: float = BACK_S) -> None:
-        holds = bool(values) and max(values) <= bar_s
-        shown = f"median {statistics.median(values):.2f}, max {max(values):.2f} of {len(values)}" if values else "none"
-        self.figure(name, shown, holds)
+        return time.monotonic()
 
 
 def _is_led_by_others(gone: str) -> Condition:
@@ -237,6 +260,13 @@ def _is_served_by(ids: set[str]) -> Condition:
         return state["mesh"]["leader"] in ids and len(ready) == 1 and {one["node"] for one in ready[0]["stages"]} <= ids
 
     return holds
+
+
+def _is_split_over(count: int) -> Condition:
+    """Whether the one instance is ready, and on so many hosts."""
+    return lambda state: (
+        _has_one_ready(state) and len({one["node"] for one in state["instances"][0]["stages"]}) == count
+    )
 
 
 def _has_one_ready(state: JsonObject) -> bool:

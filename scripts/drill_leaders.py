@@ -8,44 +8,45 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from drill import terminated
-from drill_hosts import Lan, missing, only_drill
+from drill_hosts import Lan, keep_logs, missing, only_drill
 from drill_leader_steps import LeaderDrill
 
 PAIRS = 5
 """Pairs that stand still at once: ten idle daemons are what two cores carry."""
-STEPS = ("kill", "term", "cut", "stop")
+NETWORKS = {"kill": (3, 0), "term": (5, 0), "cut": (5, 2), "stop": (2 * PAIRS, 0)}
+"""Hosts of each step, and how many of them are behind the cable that can be pulled."""
+STEPS = ",".join(NETWORKS)
 
 
 def drill(args: argparse.Namespace, say: Callable[[str], None]) -> LeaderDrill:
     """All steps that were asked for, each on a network of its own."""
     it = LeaderDrill(say)
     for step in args.only:
-        hosts, far = {"kill": (3, 0), "term": (5, 0), "cut": (5, 2), "stop": (2 * PAIRS, 0)}[step]
-        lan = Lan(hosts, far)
-        with lan as machines:
-            it.use(lan, machines)
-            works: dict[str, Callable[[], None]] = {
-                "kill": lambda: it.kill(args.repeat),
-                "term": lambda: it.term(args.repeat),
-                "cut": lambda: it.cut(args.repeat),
-                "stop": lambda: it.stop(args.repeat, args.stop_s),
-            }
-            it.step(step, works[step])
-            it.step(f"{step}: logs", it.check_logs)
-            if args.logs:
-                folder = args.logs / step
-                folder.mkdir(parents=True, exist_ok=True)
-                for host in machines:
-                    if host.log.exists():
-                        shutil.copy(host.log, folder)
+        one_step(it, step, args)
     return it
+
+
+def one_step(it: LeaderDrill, step: str, args: argparse.Namespace) -> None:
+    """A step on a network of its own, which is gone afterwards; its logs are read whether it held or not."""
+    works: dict[str, Callable[[], None]] = {
+        "kill": lambda: it.kill(args.repeat),
+        "term": lambda: it.term(args.repeat),
+        "cut": lambda: it.cut(args.repeat),
+        "stop": lambda: it.stop(args.repeat, args.stop_s),
+    }
+    lan = Lan(*NETWORKS[step])
+    with lan as hosts:
+        it.use(lan, hosts)
+        it.step(step, works[step])
+        it.step(f"{step}: logs", lambda: it.check_logs(step))
+        if args.logs:
+            keep_logs(hosts, args.logs / step)
 
 
 def main() -> int:
@@ -54,13 +55,13 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, choices=range(1, 101), default=10, metavar="N", help="of each step (10)")
     parser.add_argument("--stop-s", type=float, default=60.0, metavar="S", help="how long a process stands still (60)")
     parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}"
+        "--only", type=lambda text: text.split(","), default=tuple(NETWORKS), metavar="A,B", help=f"some of {STEPS}"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, and the rest on stderr")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="leave the daemons' logs there")
     args = parser.parse_args()
-    if unknown := [step for step in args.only if step not in STEPS]:
-        parser.error(f"there is no step {unknown[0]}; choose some of {','.join(STEPS)}")
+    if unknown := [step for step in args.only if step not in NETWORKS]:
+        parser.error(f"there is no step {unknown[0]}; choose some of {STEPS}")
     if problem := missing():
         print(problem, file=sys.stderr)
         return 2

@@ -32,6 +32,11 @@ class Obedience:
         """How many were obeyed."""
         return sum(is_obeyed for is_obeyed, _ in self.commands)
 
+    @property
+    def refused(self) -> int:
+        """How many were refused."""
+        return len(self.commands) - self.obeyed
+
     def faults(self) -> list[str]:
         """What may not be: obedience that goes back, and commands that were obeyed after they had been refused."""
         faults: list[str] = []
@@ -40,9 +45,9 @@ class Obedience:
         for is_obeyed, mark in self.commands:
             if not is_obeyed:
                 refused.add(mark)
-            elif mark < highest:
-                faults.append(f"obeyed {mark} after {highest}")
             elif mark in refused:
                 faults.append(f"obeyed {mark}, which it had refused")
+            elif mark <= highest:
+                faults.append(f"obeyed {mark} after {highest}")
             highest = max(highest, mark) if is_obeyed else highest
         return faults
