@@ -26,6 +26,8 @@ SHORT, LONG = 24, 400
 CHAT_S = 240.0
 STEADY_S = 0.5
 """Who agreed on a leader must still do so after this time."""
+SETTLE_S = 6.0
+"""After this time, two leases, nobody who came back stands against the leader any more."""
 START_S = 60.0
 
 
@@ -75,23 +77,22 @@ class LeaderDrill(Figures):
         """The leader is ended by SIGTERM, of three and of two."""
         for hosts in (self._hosts[:3], self._hosts[3:5]):
             self._form(hosts)
-            times: list[float] = []
-            for _ in range(repeat):
-                leader, others = self._leader(hosts)
-                gone = self._id(leader)
-                watched = [host.watch(START_S, _is_led_by_others(gone)) for host in others]
-                time.sleep(0.2)  # the watchers poll already: what is measured is the mesh, not their start
-                process = leader.process
-                if process is None:
-                    raise DrillFailed("A daemon has ended by itself.")
-                begun = time.monotonic()
-                process.send_signal(signal.SIGTERM)
-                times.append(max(each[-1] for each in results(watched)) - begun)
-                process.wait(END_S)
-                leader.end()
-                leader.start()
-                self._until_whole(hosts)
+            times = [self._term_one(hosts) for _ in range(repeat)]
             self.spread(f"SIGTERM of the leader of {len(hosts)}: another leads, s", times, TERM_BAR_S)
+
+    def _term_one(self, hosts: Sequence[Host]) -> float:
+        """Seconds from the signal until all others named one of them; the ended daemon is then started again."""
+        leader, others = self._leader(hosts)
+        gone = self._id(leader)
+        watched = [host.watch(START_S, _is_led_by_others(gone)) for host in others]
+        time.sleep(0.2)  # the watchers poll already: what is measured is the mesh, not their start
+        begun = _signal(leader, signal.SIGTERM)
+        took_s = max(each[-1] for each in results(watched)) - begun
+        self._led(others, _is_led_by_others(gone))
+        leader.end()
+        leader.start()
+        self._until_whole(hosts)
+        return took_s
 
     def cut(self, repeat: int) -> None:
         """Five are cut into three and two, serve apart, and become one again."""
@@ -116,9 +117,10 @@ class LeaderDrill(Figures):
         were_under_way = not any(chat.done() for chat in chats)
         back = self._pull(whole=True)
         healed = self._led(self._hosts, lambda state: alive(state) == len(self._hosts))
+        single = [host.watch(BACK_S, _has_one_ready) for host in self._hosts]
         whole = were_under_way and all(chat.result(CHAT_S)[0] == expected for chat in chats)
         self.figure(f"cut {number}: the answers under way on both sides lost nothing", whole, whole)
-        one = max(each[-1] for each in results([host.watch(BACK_S, _has_one_ready) for host in self._hosts]))
+        one = max(each[-1] for each in results(single))
         took = served - cut, healed - back, one - back
         told = "sides served after {:.1f} s; after healing one leader {:.1f} s, one instance {:.1f} s"
         self.figure(f"cut {number}", told.format(*took))
@@ -129,23 +131,33 @@ class LeaderDrill(Figures):
         pairs = [self._hosts[number : number + 2] for number in range(0, len(self._hosts), 2)]
         for pair in pairs:
             self._form(pair)
-            self._load_from(pair[0])
+            self._load_from(pair[0], "--min-nodes", "2")
         times: dict[str, list[float]] = {"leader": [], "follower": []}
-        for number in range(-(-repeat // len(pairs))):
-            stopped: list[tuple[str, Host, Sequence[Host]]] = []
+        for number in range(1, -(-repeat // len(pairs)) + 1):
+            stopped: list[tuple[str, Host, Host]] = []
             for place, pair in enumerate(pairs):
-                leader, others = self._leader(pair)
-                who = "leader" if (number + place) % 2 == 0 else "follower"
-                stopped.append((who, leader if who == "leader" else others[0], pair))
-            for _, host, _ in stopped:
-                _signal(host, signal.SIGSTOP)
+                leader, (follower,) = self._leader(pair)
+                is_leader = (number + place) % 2 == 1
+                stopped.append(("leader", leader, follower) if is_leader else ("follower", follower, leader))
+            for _, still, _ in stopped:
+                _signal(still, signal.SIGSTOP)
             time.sleep(stop_s)
-            for who, host, pair in stopped:
-                _signal(host, signal.SIGCONT)
-                begun = time.monotonic()
-                times[who].append(self._led(pair, lambda state: alive(state) == 2) - begun)
+            for who, still, other in stopped:
+                times[who].append(self._go_on(f"stop {number}: {who} {still.node_name}", still, other))
+            time.sleep(SETTLE_S)
+            for pair in pairs:
+                self._led(pair, lambda state: alive(state) == 2)
         for who, values in times.items():
             self.spread(f"{who} of two stood still for {stop_s:g} s: one leader again, s", values)
+
+    def _go_on(self, name: str, still: Host, other: Host) -> float:
+        """Seconds from the moment when a host goes on until both name one leader."""
+        leads = self._agreed((other,), lambda _: True) == self._id(other)
+        self.figure(f"{name}: the other led while it stood still", leads, leads)
+        begun = _signal(still, signal.SIGCONT)
+        took_s = self._led((still, other), lambda state: alive(state) == 2) - begun
+        self.figure(f"{name}: one leader again after s", took_s)
+        return took_s
 
     def check_logs(self, step: str) -> None:
         """Nobody obeyed two leaders, as every log of these hosts says."""
@@ -273,10 +285,13 @@ def _has_one_ready(state: JsonObject) -> bool:
     return [one["state"] for one in state["instances"]] == ["ready"]
 
 
-def _signal(host: Host, number: signal.Signals) -> None:
-    if host.process is None:
-        raise DrillFailed("A daemon has ended by itself.")
-    os.kill(host.process.pid, number)
+def _signal(host: Host, number: signal.Signals) -> float:
+    """Sends a signal to a host's daemon; returns when."""
+    if host.process is None or host.process.poll() is not None:
+        raise DrillFailed(f"The daemon of {host.node_name} has ended by itself.")
+    begun = time.monotonic()
+    host.process.send_signal(number)
+    return begun
 
 
 async def _state(client: ApiClient) -> JsonObject:
