@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import os
 import shutil
 import signal
@@ -246,6 +245,8 @@ def keep_logs(hosts: Sequence[Host], folder: Path) -> None:
 @contextlib.contextmanager
 def only_drill() -> Generator[bool]:
     """Whether this is the only drill on the machine, which it then is until the `with` ends."""
+    import fcntl  # noqa: PLC0415  (exists on Unix only)
+
     with Path("/run/pi-drill.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("fcntl", reason="the drills are for Linux")
-
 from drill_figures import Figures, common_leader
 from drill_obedience import Obedience
 
