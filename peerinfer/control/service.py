@@ -254,14 +254,15 @@ class ControlService:
         return entry.snapshot if entry else None
 
     def _received(self, sender: str, message: object) -> None:
+        before = self._plane.obeyed
         self._drive(lambda now: self._plane.receive(sender, message, now))
         if isinstance(message, (LoadStage, DropStage)):
-            self._note_command(message)
+            self._note_command(message, is_obeyed=self._plane.obeyed != before)
 
-    def _note_command(self, command: LoadStage | DropStage) -> None:
+    def _note_command(self, command: LoadStage | DropStage, *, is_obeyed: bool) -> None:
         """A line for every command, obeyed or refused: so that it can be shown that nobody obeyed two leaders."""
         mark = (command.ballot, command.version)
-        verb = "Obeyed" if mark == self._plane.obeyed else "Refused"
+        verb = "Obeyed" if is_obeyed else "Refused"
         what = "load" if isinstance(command, LoadStage) else "drop"
         log.info("%s a %s: ballot %d of %s, version %d.", verb, what, mark[0].counter, mark[0].node, mark[1])
 

@@ -253,3 +253,14 @@ def test_every_command_leaves_a_line_with_its_ballot_and_version(
         f"Refused a drop: ballot 5 of {PEER}, version 2.",
     ]
     assert not any(isinstance(message, LoadStage) for _, message in house.wires.sent)
+
+
+def test_a_command_that_comes_again_is_told_as_refused(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    ballot = Ballot(5, PEER)
+    house.pass_time(0.5, with_peer=True)
+    house.hear(PEER, LeaderHeartbeat(ballot, 1))
+    for _ in range(2):
+        house.hear(PEER, DropStage(ballot, 3, "i" * 32, Epoch(1, PEER, 1)))
+    verbs = [record.message.split()[0] for record in caplog.records if "a drop" in record.message]
+    assert verbs == ["Obeyed", "Refused"]
