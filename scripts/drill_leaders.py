@@ -7,14 +7,11 @@ one object. It makes its own namespaces and removes them; the network of the mac
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from drill import terminated
-from drill_hosts import Lan, keep_logs, missing, only_drill
+from drill_command import Say, carry_out, options
+from drill_hosts import Lan, keep_logs
 from drill_leader_steps import LeaderDrill
 
 PAIRS = 5
@@ -24,7 +21,7 @@ NETWORKS = {"kill": (3, 0), "term": (5, 0), "cut": (5, 2), "stop": (2 * PAIRS, 0
 STEPS = ",".join(NETWORKS)
 
 
-def drill(args: argparse.Namespace, say: Callable[[str], None]) -> LeaderDrill:
+def drill(args: argparse.Namespace, say: Say) -> LeaderDrill:
     """All steps that were asked for, each on a network of its own."""
     it = LeaderDrill(say)
     for step in args.only:
@@ -43,39 +40,25 @@ def one_step(it: LeaderDrill, step: str, args: argparse.Namespace) -> None:
     lan = Lan(*NETWORKS[step])
     with lan as hosts:
         it.use(lan, hosts)
-        it.step(step, works[step])
-        it.step(f"{step}: logs", lambda: it.check_logs(step))
-        if args.logs:
-            keep_logs(hosts, args.logs / step)
+        try:
+            it.step(step, works[step])
+            it.step(f"{step}: logs", lambda: it.check_logs(step))
+        finally:
+            if args.logs:
+                keep_logs(hosts, args.logs / step)
 
 
 def main() -> int:
     """Runs the drill. Returns 0 if everything held."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, choices=range(1, 101), default=10, metavar="N", help="of each step (10)")
+    parser = options(__doc__, "of each step")
     parser.add_argument("--stop-s", type=float, default=60.0, metavar="S", help="how long a process stands still (60)")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), default=tuple(NETWORKS), metavar="A,B", help=f"some of {STEPS}"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, and the rest on stderr")
-    parser.add_argument("--logs", type=Path, metavar="DIR", help="leave the daemons' logs there")
     args = parser.parse_args()
     if unknown := [step for step in args.only if step not in NETWORKS]:
         parser.error(f"there is no step {unknown[0]}; choose some of {STEPS}")
-    if problem := missing():
-        print(problem, file=sys.stderr)
-        return 2
-    out = sys.stderr if args.json else sys.stdout
-    signal.signal(signal.SIGTERM, terminated)
-    with only_drill() as is_alone:
-        if not is_alone:
-            print("Another drill is running on this machine: wait for its end.", file=sys.stderr)
-            return 2
-        it = drill(args, lambda text: print(text, file=out, flush=True))
-    if args.json:
-        print(json.dumps({"figures": it.figures, "failed": it.failed}))
-    print(f"{len(it.failed)} failed." if it.failed else "Everything held.", file=out)
-    return 1 if it.failed else 0
+    return carry_out(lambda say: drill(args, say), as_json=args.json)
 
 
 if __name__ == "__main__":
