@@ -36,10 +36,12 @@ class Figures:
         if not holds:
             self.failed.append(f"{name}: {self.figures[name]}")
 
-    def spread(self, name: str, values: Sequence[float], bar_s: float = BACK_S) -> None:
-        """Notes the median and the maximum of what was measured; it holds if all are within the bar."""
+    def spread(self, name: str, values: Sequence[float], bar_s: float | None = None) -> None:
+        """Notes the median and the maximum of what was measured; it holds if all are within the bar (None: no bar)."""
         shown = f"median {statistics.median(values):.2f}, max {max(values):.2f} of {len(values)}" if values else "none"
-        self.figure(name, shown, bool(values) and max(values) <= bar_s)
+        holds = bool(values) and (bar_s is None or max(values) <= bar_s)
+        bar = "" if bar_s is None else f" (bar {bar_s:g} s: {'held' if holds else 'not held'})"
+        self.figure(name, shown + bar, holds)
 
     def step(self, name: str, does: Callable[[], None]) -> bool:
         """Does one step; a failure is noted, and the steps after it are still tried."""
@@ -68,6 +70,31 @@ def common_leader(states: Sequence[JsonObject]) -> str:
     named = {(state["mesh"]["leader"], json.dumps(state["mesh"]["ballot"])) for state in states}
     leader = named.pop()[0] if len(named) == 1 else None
     return leader or ""
+
+
+def common_instance(states: Sequence[JsonObject]) -> str:
+    """The one instance that all states have, ready and in the same epoch; an empty text if they do not."""
+    named = {
+        json.dumps([(one["id"], one["epoch"], one["state"]) for one in state["instances"]])
+        if [one["state"] for one in state["instances"]] == ["ready"]
+        else ""
+        for state in states
+    }
+    return named.pop() if len(named) == 1 else ""
+
+
+class Steady:
+    """Since when the same has been said without a break."""
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        self._value = ""
+
+    def note(self, value: str, at: float) -> float:
+        """For how long `value` has been said at `at`; an empty one is never steady."""
+        if value != self._value:
+            self._value, self.since = value, at
+        return at - self.since if value else -1.0
 
 
 def has_ready_instance(state: JsonObject) -> bool:

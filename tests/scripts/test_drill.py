@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from drill_figures import Figures, common_leader
+from drill_figures import Figures, Steady, common_instance, common_leader
+from drill_leader_steps import turns
+from drill_meshes import holders, is_split_over
 from drill_obedience import Obedience
 
 from peerinfer.api.replies import JsonObject
@@ -76,3 +78,68 @@ def test_a_figure_that_does_not_hold_is_a_failure() -> None:
     figures.spread("never tried, s", [], bar_s=1.0)
     assert [failure.partition(",")[0] for failure in figures.failed] == ["lead again", "never tried"]
     assert said[0].startswith("✗ lead again, s: median 2.00, max 9.00 of 3")
+
+
+def test_a_figure_tells_its_bar_only_if_it_has_one() -> None:
+    said: list[str] = []
+    figures = Figures(said.append)
+    figures.spread("serve, s", [13.0, 12.0])
+    figures.spread("lead, s", [1.0], bar_s=8.0)
+    figures.spread("lead late, s", [9.0], bar_s=8.0)
+    assert said == [
+        "  serve, s: median 12.50, max 13.00 of 2",
+        "  lead, s: median 1.00, max 1.00 of 1 (bar 8 s: held)",
+        "✗ lead late, s: median 9.00, max 9.00 of 1 (bar 8 s: not held)",
+    ]
+
+
+def test_who_agrees_again_is_counted_from_the_second_time() -> None:
+    steady = Steady()
+    noted = [steady.note(*each) for each in [("", 10.0), (ONE, 11.0), (ONE, 14.0), ("", 15.0), ("", 30.0), (ONE, 31.0)]]
+    assert noted == [-1.0, 0.0, 3.0, -1.0, -1.0, 0.0]
+    assert steady.note(TWO, 32.0) == 0.0
+    assert (steady.note(TWO, 38.0), steady.since) == (6.0, 32.0)
+
+
+def instance(number: str, counter: int, condition: str = "ready", nodes: tuple[str, ...] = (ONE,)) -> JsonObject:
+    stages = [{"node": node} for node in nodes]
+    return {"id": number, "epoch": [counter, ONE, 1], "state": condition, "stages": stages}
+
+
+def holding(*instances: JsonObject) -> JsonObject:
+    return {"instances": list(instances)}
+
+
+@pytest.mark.parametrize(
+    ("states", "is_common"),
+    [
+        ([holding(instance("a", 3)), holding(instance("a", 3))], True),
+        ([holding(instance("a", 3)), holding(instance("a", 4))], False),
+        ([holding(instance("a", 3)), holding(instance("a", 3), instance("a", 4, "draining"))], False),
+        ([holding(instance("a", 3, "loading")), holding(instance("a", 3, "loading"))], False),
+        ([holding(), holding()], False),
+    ],
+)
+def test_halves_are_one_again_when_all_have_the_same_instance_ready(states: list[JsonObject], is_common: bool) -> None:
+    assert bool(common_instance(states)) is is_common
+
+
+def test_who_holds_the_one_ready_instance() -> None:
+    whole = holding(instance("a", 3, nodes=(ONE, TWO)))
+    assert holders(whole) == {ONE, TWO}
+    assert is_split_over(2)(whole)
+    assert holders(holding(instance("a", 3), instance("b", 4))) == set()
+    drains = holding(instance("a", 3, nodes=(ONE, TWO)), instance("b", 4, "draining"))
+    assert holders(drains) == {ONE, TWO}
+    assert not is_split_over(2)(drains)
+
+
+@pytest.mark.parametrize("pairs", [2, 5])
+@pytest.mark.parametrize("repeat", [1, 2, 3, 5, 7, 10])
+def test_leaders_and_followers_stop_often_enough_but_no_oftener(repeat: int, pairs: int) -> None:
+    def fewest(count: int) -> int:
+        stops = [(turn + place) % 2 for turn in range(count) for place in range(pairs)]
+        return min(stops.count(0), stops.count(1))
+
+    count = turns(repeat, pairs)
+    assert fewest(count) >= repeat > fewest(count - 1)
