@@ -181,11 +181,12 @@ class Host:
         return killed
 
     def end(self) -> None:
-        """Ends its daemon, gently if it can be."""
+        """Ends its daemon, gently if it can be; also one that stands still."""
         process, self.process = self.process, None
         for send in (signal.SIGTERM, signal.SIGKILL):
             if process is not None and process.poll() is None:
                 process.send_signal(send)
+                process.send_signal(signal.SIGCONT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(END_S)
 

@@ -164,12 +164,7 @@ class LeaderDrill(Meshes):
             self.load(pair[0], "--min-nodes", "2")
         stops: list[Stop] = []
         for turn in range(turns(repeat, len(pairs))):
-            with ThreadPoolExecutor(len(pairs)) as pool:
-                running = [
-                    pool.submit(self._stop_one, pair, "follower" if (turn + place) % 2 else "leader", stop_s)
-                    for place, pair in enumerate(pairs)
-                ]
-            done = [each.result() for each in running]
+            done = self._stop_all(pairs, turn, stop_s)
             for one in done:
                 self._tell_stop(f"stop {turn + 1}: {one.who} {one.node_name}", one)
             stops += done
@@ -177,15 +172,24 @@ class LeaderDrill(Meshes):
             values = [one.took_s for one in stops if one.who == who]
             self.spread(f"{who} of two stood still for {stop_s:g} s: one leader again, s", values, AGAIN_BAR_S)
 
-    def _stop_one(self, pair: Sequence[Host], who: str, stop_s: float) -> Stop:
-        """The leader or the follower of a pair stands still and goes on."""
-        leader, (follower,) = self.leader(pair)
-        still, other = (leader, follower) if who == "leader" else (follower, leader)
-        _signal(still, signal.SIGSTOP)
+    def _stop_all(self, pairs: Sequence[Sequence[Host]], turn: int, stop_s: float) -> list[Stop]:
+        """The leader or the follower of each pair stands still; then all go on at once."""
+        stopped: list[tuple[str, Host, Host]] = []
+        for place, pair in enumerate(pairs):
+            leader, (follower,) = self.leader(pair)
+            is_follower = (turn + place) % 2
+            stopped.append(("follower", follower, leader) if is_follower else ("leader", leader, follower))
+        for _, still, _ in stopped:
+            _signal(still, signal.SIGSTOP)
         time.sleep(stop_s)
+        with ThreadPoolExecutor(len(stopped)) as pool:
+            return list(pool.map(self._go_on, *zip(*stopped, strict=True)))
+
+    def _go_on(self, who: str, still: Host, other: Host) -> Stop:
+        """A process goes on."""
         leads = self.agreed((other,)) == self.node_id(other)
         begun = _signal(still, signal.SIGCONT)
-        again, _ = self.agree(pair, lambda state: alive(state) == len(pair))
+        again, _ = self.agree((still, other), lambda state: alive(state) == 2)
         return Stop(who, still.node_name, leads, again - begun)
 
     def _tell_stop(self, name: str, one: Stop) -> None:
