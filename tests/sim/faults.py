@@ -10,7 +10,8 @@ from peerinfer.control.messages import LoadRequest, UnloadRequest
 from peerinfer.election.ballot import Ballot
 from peerinfer.election.messages import Release, StaleBallot
 from peerinfer.gossip.messages import SnapshotSealed
-from tests.sim.host import MODELS, Host
+from tests.sim.ground import MODELS
+from tests.sim.host import Host
 
 if TYPE_CHECKING:
     from tests.sim.mesh import Mesh

@@ -19,7 +19,8 @@ from peerinfer.gossip.messages import SnapshotSealed
 from peerinfer.net.frames import Epoch
 
 if TYPE_CHECKING:
-    from tests.sim.host import Frame, Host
+    from tests.sim.ground import Frame
+    from tests.sim.host import Host
 
 QUEUE_MAX: Final = 4096
 """Effects that may wait behind a save that fails."""

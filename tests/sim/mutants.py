@@ -18,7 +18,7 @@ from peerinfer.election.machine import Election
 from peerinfer.election.messages import Busy, StaleBallot
 from peerinfer.gossip.table import NEVER, SnapshotTable
 from peerinfer.net.frames import Epoch
-from tests.sim.host import Disk
+from tests.sim.ground import Disk
 from tests.sim.mesh import Outcome, run
 
 _WHOLE_SAVE: Final = Disk._save

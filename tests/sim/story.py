@@ -13,7 +13,8 @@ from typing import Any
 from peerinfer.control.messages import LoadRequest, UnloadRequest
 from peerinfer.control.state import Instance
 from peerinfer.election.ballot import Ballot
-from tests.sim.host import MODELS, Host
+from tests.sim.ground import MODELS
+from tests.sim.host import Host
 from tests.sim.mesh import Mesh
 
 
