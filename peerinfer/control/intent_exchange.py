@@ -28,9 +28,9 @@ class IntentExchange:
         self._told_at: dict[str, float] = {}
 
     def tick(self, peers: Collection[str], now: float) -> Effects:
-        """Compares with one of `peers` when it is time, and takes over what removed nodes had stated."""
-        restated = self._book.restate()
-        effects: Effects = (SaveIntents(self._book.statements), Broadcast(Intents(restated))) if restated else ()
+        """Compares with one of `peers` when it is time, and vouches for what removed nodes had stated."""
+        vouched = self._book.vouch()
+        effects: Effects = (SaveIntents(self._book.statements), Broadcast(Intents(vouched))) if vouched else ()
         others = sorted(set(peers) - {self._node})
         if now < self._compare_at or not others:
             return effects

@@ -4,9 +4,10 @@ An intent is not a placement: it says that a model shall be loaded, and how, or 
 an `unload` leaves a tombstone, so that an older `load` that comes late is not obeyed. Every node keeps all intents on
 disk and tells them on, so what was acknowledged outlives the leader that did so, and a reboot.
 
-A statement is msgpack `[body, signature]`; the Ed25519 signature of the node that minted it stands over
-`"peerinfer/intent/v1\\0" ‖ mesh id ‖ body`. A node that learns that the minter was removed states what it holds
-again under its own name: a removed node's statements are refused, yet nothing that people asked for is lost.
+A statement is msgpack `[body, signer, signature]`; the Ed25519 signature of the node `signer`, at first the one that
+minted it, stands over `"peerinfer/intent/v1\\0" ‖ mesh id ‖ body`. A node that learns that the signer was removed signs
+the same body itself: a removed node's signature counts no more, yet nothing that people asked for is lost, nor does it
+become newer than it is.
 """
 
 from __future__ import annotations
@@ -95,7 +96,18 @@ class Intent:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     intent: Intent
+    signer: str
     statement: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A statement taken apart, its signature not checked."""
+
+    intent: Intent
+    body: bytes
+    signer: str
+    signature: bytes
 
 
 class IntentBook:
@@ -107,10 +119,12 @@ class IntentBook:
         self._mesh = bytes.fromhex(mesh_id)
         self._signer = signer
         self._kept: dict[str, _Kept] = {}
+        self._forgotten = Stamp(-1, "")
+        """The newest tombstone that was let go: what is older and unknown may be what it had buried."""
         for statement in stored:
             read = _read(statement)
             if read is not None:
-                self._take(read[0], statement)
+                self._take(read.intent, read.signer, statement)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -151,51 +165,56 @@ class IntentBook:
         stamp = self._next_stamp()
         name = hashlib.sha256(f"{digest} {stamp.counter} {stamp.node}".encode()).hexdigest()[:32]
         fresh = Intent(stamp, digest, model, name, True, wishes.context, wishes.slots, wishes.policy)
-        return self._state(replace(fresh, min_nodes=wishes.min_nodes, stages=wishes.stages, first=first))
+        return self._sign(replace(fresh, min_nodes=wishes.min_nodes, stages=wishes.stages, first=first))
 
     def bury(self, intent: Intent) -> bytes:
         """States that a model is no longer wanted; the statement."""
-        return self._state(replace(intent, stamp=self._next_stamp(), is_wanted=False))
+        return self._sign(replace(intent, stamp=self._next_stamp(), is_wanted=False))
 
     def offer(self, statements: Iterable[bytes]) -> tuple[bytes, ...]:
         """Takes in what others state; those that were new here. Forged, malformed and older ones are left out."""
         return tuple(statement for statement in statements if self._accepts(statement))
 
-    def restate(self) -> tuple[bytes, ...]:
-        """States again what minters that are members no longer had stated; the new statements."""
-        orphans = [kept.intent for kept in self._kept.values() if not self._is_backed(kept.intent.stamp.node)]
-        return tuple(self._state(replace(intent, stamp=self._next_stamp())) for intent in orphans)
+    def vouch(self) -> tuple[bytes, ...]:
+        """Signs what was signed by those who are members no longer; the new statements of the same intents."""
+        orphans = [kept for kept in self._kept.values() if not self._is_backed(kept.signer)]
+        return tuple(self._sign(kept.intent) for kept in orphans)
 
     def _is_backed(self, node: str) -> bool:
         return node == self._node or self._signer.is_member(node)
 
     def _accepts(self, statement: bytes) -> bool:
         read = _read(statement)
-        if read is None:
+        if read is None or not self._is_news(read):
             return False
-        intent, body, signature = read
-        known = self._kept.get(intent.digest)
-        if known is not None and not self._is_newer(intent.stamp, known.intent.stamp):
+        if read.intent.stamp.counter > self._highest() + JUMP_MAX:
             return False
-        if intent.stamp.counter > self._highest() + JUMP_MAX:
+        if not self._signer.verify(read.signer, self._signed_text(read.body), read.signature):
             return False
-        if not self._signer.verify(intent.stamp.node, self._signed_text(body), signature):
-            return False
-        return self._take(intent, statement)
+        return self._take(read.intent, read.signer, statement)
+
+    def _is_news(self, read: _Read) -> bool:
+        """Whether it is newer than what is known of its model, or the same under a name that still counts."""
+        known = self._kept.get(read.intent.digest)
+        if known is None:
+            return read.intent.stamp > self._forgotten
+        if read.intent == known.intent:
+            return not self._is_backed(known.signer)
+        return self._is_newer(read.intent.stamp, known.intent.stamp)
 
     def _is_newer(self, stamp: Stamp, known: Stamp) -> bool:
         return stamp > known
 
-    def _state(self, intent: Intent) -> bytes:
+    def _sign(self, intent: Intent) -> bytes:
         body = pack(pack_fields(intent))
-        statement = pack([body, self._signer.sign(self._signed_text(body))])
-        self._take(intent, statement)
+        statement = pack([body, self._node, self._signer.sign(self._signed_text(body))])
+        self._take(intent, self._node, statement)
         return statement
 
-    def _take(self, intent: Intent, statement: bytes) -> bool:
+    def _take(self, intent: Intent, signer: str, statement: bytes) -> bool:
         if intent.digest not in self._kept and len(self._kept) >= INTENTS_MAX and not self._forget_one():
             return False
-        self._kept[intent.digest] = _Kept(intent, statement)
+        self._kept[intent.digest] = _Kept(intent, signer, statement)
         return True
 
     def _forget_one(self) -> bool:
@@ -203,7 +222,9 @@ class IntentBook:
         buried = [kept.intent for kept in self._kept.values() if not kept.intent.is_wanted]
         if not buried:
             return False
-        del self._kept[min(buried, key=lambda intent: intent.stamp).digest]
+        oldest = min(buried, key=lambda intent: intent.stamp)
+        self._forgotten = max(self._forgotten, oldest.stamp)
+        del self._kept[oldest.digest]
         return True
 
     def _signed_text(self, body: bytes) -> bytes:
@@ -216,12 +237,12 @@ class IntentBook:
         return Stamp(self._highest() + 1, self._node)
 
 
-def _read(statement: bytes) -> tuple[Intent, bytes, bytes] | None:
-    """Intent, signed body and signature; None for what is no statement."""
+def _read(statement: bytes) -> _Read | None:
+    """The parts of a statement; None for what is none."""
     try:
-        body, signature = cast("list[object]", unpack(statement, STATEMENT_MAX_BYTES))
-        if not isinstance(body, bytes) or not isinstance(signature, bytes):
+        body, signer, signature = cast("list[object]", unpack(statement, STATEMENT_MAX_BYTES))
+        if not isinstance(body, bytes) or not isinstance(signer, str) or not isinstance(signature, bytes):
             return None
-        return unpack_fields(Intent, unpack(body, STATEMENT_MAX_BYTES)), body, signature
+        return _Read(unpack_fields(Intent, unpack(body, STATEMENT_MAX_BYTES)), body, signer, signature)
     except (ValueError, TypeError, BadFrame):
         return None

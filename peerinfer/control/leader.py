@@ -20,7 +20,7 @@ from peerinfer.control.placed import Placed
 from peerinfer.control.placements import Placements
 from peerinfer.control.state import Instance, InstanceState
 from peerinfer.control.wish_desk import WishDesk
-from peerinfer.errors import NoPlacement, PeerinferError
+from peerinfer.errors import NoLeader, NoPlacement, PeerinferError
 from peerinfer.gossip.liveness import Liveness
 
 STALLED_AFTER_S: Final = 600.0
@@ -105,7 +105,8 @@ class Leader:
     def peer_up(self, node: str) -> Effects:
         """A link is new: what was on its way over an older one may be lost, so it is said again."""
         for placed in [placed for placed in self._all if placed.state is _LOADING]:
-            placed.forget(node)
+            if not placed.is_adopted:  # of what was adopted, silence would mean that it is lost
+                placed.forget(node)
             self._out.load(placed, only=node)
         return (*self._out.empty(self.instances), *self._out.tell(node, self.instances))
 
@@ -175,7 +176,7 @@ class Leader:
             return
         placed.note(told.stage, told.state, told.progress, now)
         if placed.is_whole and placed.state is _LOADING:
-            self._all.ready(placed)
+            self._all.ready(placed, now)
 
     # What time brings
 
@@ -239,6 +240,8 @@ class Leader:
         elif self._all.has_heard_all:
             try:
                 self._all.place_wanted(intent, now)
+            except NoLeader:
+                return  # in a moment
             except PeerinferError as error:
                 self._all.record_failure(intent, str(error), now)
 

@@ -27,6 +27,8 @@ class Outbox:
         """Whether the list is not told yet: a new leader does not know all that stands."""
         self._intents = intents
         self._version = 0
+        self._listed = 0
+        """Version of the list that was told last: told again, it is no news."""
         self._stated: list[bytes] = []
         self._commands: list[SendTo] = []
         self._replies: list[SendTo] = []
@@ -100,13 +102,13 @@ class Outbox:
         """The list as it stands, for everybody: who missed it has it then, the others have it already."""
         if self.ballot is None or self.is_quiet:
             return ()
-        return (Broadcast(Instances(self.ballot, self._version, instances, asking)),)
+        return (Broadcast(Instances(self.ballot, self._listed, instances, asking)),)
 
     def tell(self, node: str, instances: tuple[Instance, ...]) -> Effects:
         """The list as it stands, for one node."""
         if self.ballot is None or self.is_quiet:
             return ()
-        return (SendTo(node, Instances(self.ballot, self._version, instances)),)
+        return (SendTo(node, Instances(self.ballot, self._listed, instances)),)
 
     def empty(self, instances: tuple[Instance, ...]) -> Effects:
         """All that gathered. The list goes before the replies, so who is answered knows already what stands."""
@@ -115,7 +117,8 @@ class Outbox:
             stated = (SaveIntents(self._intents.statements), Broadcast(Intents(tuple(self._stated))))
         news: Effects = ()
         if self.changed and self.ballot is not None and not self.is_quiet:
-            news = (Broadcast(Instances(self.ballot, self._next_version(), instances)),)
+            self._listed = self._next_version()
+            news = (Broadcast(Instances(self.ballot, self._listed, instances)),)
             self.changed = False
         effects = (*stated, *self._commands, *news, *self._replies)
         self._stated, self._commands, self._replies = [], [], []

@@ -21,6 +21,8 @@ class Placed:
     """When it was placed or adopted (seconds)."""
     moved_at: float
     """When loading last made progress (seconds)."""
+    ready_at: float = math.inf
+    """When all its stages were ready (seconds)."""
     is_adopted: bool = False
     """Whether a former leader placed it, and its workers did not tell of all its stages yet."""
     told: dict[int, str] = field(default_factory=dict[int, str])

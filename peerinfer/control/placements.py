@@ -25,7 +25,7 @@ DRAIN_S: Final = 10.0
 DRAIN_MAX_S: Final = 600.0
 """Longer than any answer that somebody still reads."""
 SOUND_AFTER_S: Final = 60.0
-"""An instance that is lost sooner than this after it was placed is not placed again at once: something is wrong."""
+"""An instance that was ready for less than this is not placed again at once a second time: something is wrong."""
 RETRY_S: Final = 10.0
 """What found no room is tried again so often: a node may have come back. So is, at first, what was lost too soon."""
 RETRY_MAX_S: Final = 600.0
@@ -176,9 +176,10 @@ class Placements:
 
     # Changes of state
 
-    def ready(self, placed: Placed) -> None:
+    def ready(self, placed: Placed, now: float) -> None:
         """All its stages are ready."""
         placed.become(_READY)
+        placed.ready_at = now
         placed.is_adopted = False
         self.out.changed = True
         self.out.answer(placed)
@@ -224,7 +225,8 @@ class Placements:
         elif any(one.is_live for one in self._placed.values() if one.instance.id == intent.id):
             self.remove(placed)  # another epoch of it stands already
         else:
-            placed.losses = placed.losses + 1 if now - placed.placed_at < SOUND_AFTER_S else 1
+            was_sound = now - placed.ready_at >= SOUND_AFTER_S
+            placed.losses = 1 if was_sound else placed.losses + 1
             if placed.losses == 1 and (was is _READY or is_node_lost):
                 code = self.again(placed, intent, now)
             else:

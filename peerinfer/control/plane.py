@@ -9,7 +9,14 @@ from __future__ import annotations
 import random
 
 from peerinfer.control.asker import Asker
-from peerinfer.control.effects import Broadcast, Effect, Effects, InstanceBecameReady, InstancesChanged
+from peerinfer.control.effects import (
+    Broadcast,
+    Effect,
+    Effects,
+    InstanceBecameReady,
+    InstancesChanged,
+    SaveIntents,
+)
 from peerinfer.control.intent_exchange import IntentExchange
 from peerinfer.control.intents import IntentBook
 from peerinfer.control.leader import Leader
@@ -31,7 +38,7 @@ from peerinfer.control.state import Instance, InstanceState
 from peerinfer.control.worker import Worker
 from peerinfer.election import messages as election_messages
 from peerinfer.election.ballot import Ballot
-from peerinfer.election.effects import LeaderChanged
+from peerinfer.election.effects import LeaderChanged, SaveBallot
 from peerinfer.election.machine import Election
 from peerinfer.gossip.liveness import Liveness
 
@@ -115,6 +122,10 @@ class ControlPlane:
         """This node slept or stood still: it leads no more, and listens before it believes or asks anything."""
         return self._settle(self.election.wake(now), now)
 
+    def unsaved(self) -> Effects:
+        """All that must be on disk: for a step that failed in the middle, whose own effects are lost."""
+        return (SaveBallot(self.election.promise), SaveIntents(self.intents.statements))
+
     def _alive(self) -> list[str]:
         return [member.node for member in self.members if member.state is Liveness.ALIVE]
 
@@ -142,7 +153,7 @@ class ControlPlane:
             if isinstance(effect, LeaderChanged):
                 settled += self._settle(self._led(effect, now), now)
             elif isinstance(effect, Broadcast) and isinstance(effect.message, Instances):
-                settled += self._settle(self._learn(effect.message, now), now)
+                settled += self._settle((*self._learn(effect.message, now), *self._asked(effect.message)), now)
         return tuple(settled)
 
     def _led(self, change: LeaderChanged, now: float) -> Effects:
@@ -160,8 +171,10 @@ class ControlPlane:
     def _told(self, sender: str, told: Instances, now: float) -> Effects:
         if sender != self.election.leader or told.ballot != self.election.ballot:
             return ()
-        reports = self._worker.report_all() if self._node in told.asking else ()
-        return (*reports, *self._learn(told, now))
+        return (*self._asked(told), *self._learn(told, now))
+
+    def _asked(self, told: Instances) -> Effects:
+        return self._worker.report_all() if self._node in told.asking else ()
 
     def _learn(self, told: Instances, now: float) -> Effects:
         if self.known is not None and (told.ballot, told.version) <= (self.known.ballot, self.known.version):

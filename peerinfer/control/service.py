@@ -11,12 +11,10 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from peerinfer.clock import Clock
 from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.effects import (
     Answered,
@@ -29,25 +27,25 @@ from peerinfer.control.effects import (
     StartStage,
     StopStage,
 )
-from peerinfer.control.intents import IntentBook, Signer
+from peerinfer.control.intents import IntentBook
 from peerinfer.control.members import Members, members_now
 from peerinfer.control.messages import DropStage, LoadRequest, LoadStage, UnloadRequest
 from peerinfer.control.observer import Observer, first_state
 from peerinfer.control.plane import MESSAGES, ControlPlane
 from peerinfer.control.requests import Requests
 from peerinfer.control.stall import StallDetector
-from peerinfer.control.state import ClusterState, Instance, Neighbour, Speed
+from peerinfer.control.state import ClusterState, Instance
 from peerinfer.control.status import status
+from peerinfer.control.surroundings import Surroundings, Wires
 from peerinfer.control.worker import StageKeeper
-from peerinfer.election.ballot import Ballot
+from peerinfer.election.ballot import NODE_MAX
 from peerinfer.election.effects import LeaderChanged, SaveBallot
-from peerinfer.election.machine import Election
+from peerinfer.election.machine import LEASE_S, Election
 from peerinfer.errors import HomeError, LinkError, PeerinferError, Unavailable
 from peerinfer.gossip.messages import Farewell
 from peerinfer.gossip.service import GossipService
-from peerinfer.gossip.snapshot import HeldModel, Snapshot
+from peerinfer.gossip.snapshot import HeldModel, Snapshot, clean
 from peerinfer.net.effects import SendTo
-from peerinfer.net.switchboard import LinkFacts
 
 log = logging.getLogger(__name__)
 
@@ -56,55 +54,6 @@ TICK_S: Final = 0.25
 
 Event = LeaderChanged | InstancesChanged | InstanceBecameReady
 Listener = Callable[[Event], None]
-
-
-class Wires(Protocol):
-    """The switchboard, as far as control needs it."""
-
-    def send(self, to: str, message: Any, /) -> Any: ...
-    def on(self, kind: type[Any], handler: Callable[[str, Any], None], /) -> Any: ...
-    def on_peer(self, handler: Callable[[str, bool], None], /) -> Any: ...
-    def peers(self) -> Mapping[str, LinkFacts]: ...
-
-
-class Promises(Protocol):
-    """The promise on disk (`election/storage.py`)."""
-
-    value: Ballot
-
-    def save(self, ballot: Ballot, /) -> None: ...
-
-
-class Wanted(Protocol):
-    """The intents on disk (`control/storage.py`)."""
-
-    def load(self) -> tuple[bytes, ...]: ...
-    def save(self, statements: tuple[bytes, ...], /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the node hands in: the mesh and this machine as other rooms know them."""
-
-    mesh_id: str
-    signer: Signer
-    roster: Callable[[], Mapping[str, str]]
-    """Members' names by node id, this node included."""
-    portrait: Callable[[], Snapshot]
-    """This node as it is now."""
-    find: Callable[[str], Awaitable[HeldModel | None]]
-    """This node's own model file of a name, and in its portrait from then on; None if it has none. Raises
-    `BadRequest` for a name that may mean several, `ModelError` for a file that cannot be used."""
-    clock: Clock
-    boottime: Clock
-    promises: Promises
-    wanted: Wanted
-    woke: Callable[[float], None] = lambda _: None
-    """Told that this node slept or stood still, for so many seconds, before it acts on anything."""
-    nearby: Callable[[], Sequence[Neighbour]] = tuple
-    """Unpaired meshes in the neighbourhood."""
-    measured: Callable[[str], Speed | None] = lambda _: None
-    """What this node's gateway measured of an instance, by its id."""
 
 
 class ControlService:
@@ -136,8 +85,9 @@ class ControlService:
         self._listeners: list[Listener] = []
         self._queue: deque[Effect] = deque()
         self._is_busy = False
-        self._is_stuck = False
-        """Whether what is first in the queue is a save that failed."""
+        self._stuck_since: float | None = None
+        """Since when what is first in the queue is a save that failed (seconds)."""
+        self._is_closed = False
         self._stalls = StallDetector(TICK_S, now, around.boottime())
         election = Election(node, around.promises.value, chance, now)
         intents = IntentBook(node, around.mesh_id, around.signer, around.wanted.load())
@@ -155,14 +105,17 @@ class ControlService:
             await asyncio.sleep(TICK_S)
 
     def tick(self) -> None:
-        """Looks who is here, and lets the time since the last tick pass for the machines."""
+        """Looks who is here, and lets the time since the last tick pass for the machines; then tells what changed."""
         self._look()
         self._drive(self._plane.tick)
+        self._observe()
 
     def close(self) -> None:
-        """This node stops: it says so, frees whom it leads, and ends what is still waited for."""
-        self._gossip.farewell()
+        """This node stops: it says so, frees whom it leads, and ends what is still waited for. It obeys nobody more."""
+        with contextlib.suppress(HomeError):  # told before; the peers will miss it a little later
+            self._gossip.farewell()
         self._drive(self._plane.release)
+        self._is_closed = True
         self.requests.close()
         self.chronicle.end()
 
@@ -194,7 +147,7 @@ class ControlService:
     def ask(self, request: LoadRequest | UnloadRequest) -> None:
         """Sends a request to the leader; `requests` hears the answer."""
         if not self._drive(partial(self._plane.ask, request)):
-            reason = "This node cannot write to its disk and takes no requests; see its log."
+            reason = "This node cannot write to its disk, or stops, and takes no requests; see its log."
             self.requests.answered(Answered(request.request_id, Unavailable.code, reason, ""))
 
     def status(self) -> dict[str, Any]:
@@ -215,19 +168,32 @@ class ControlService:
 
         After a stall it first forgets what it believed before.
         """
-        if self._is_stuck:
-            self._carry_out(())
-        if self._is_stuck:
+        if self._is_closed:
             return False
         now = self._around.clock()
+        self._flush(now)
+        if self._stuck_since is not None:
+            return False
         missed_s = self._stalls.look(now, self._around.boottime())
         if missed_s:
             log.warning("This node slept or stood still for %.1f s.", missed_s)
+            self._carry_out(self._plane.wake(now))
             self._gossip.wake()
             self._around.woke(missed_s)
-            self._carry_out(self._plane.wake(now))
-        self._carry_out(step(now))
+        try:
+            effects = step(now)
+        except Exception:
+            self._carry_out(self._plane.unsaved())  # what it promised is in memory: it must be on disk, too
+            raise
+        self._carry_out(effects)
         return True
+
+    def _flush(self, now: float) -> None:
+        """Tries once more what waits for the disk. What was to be said long ago is not said any more."""
+        if self._stuck_since is not None and now - self._stuck_since > LEASE_S:
+            self._queue = deque(each for each in self._queue if not isinstance(each, (SendTo, Broadcast)))
+        if self._queue:
+            self._carry_out(())
 
     def _look(self) -> None:
         """Who is here now, and how this machine would do as a leader."""
@@ -239,7 +205,6 @@ class ControlService:
             return self._plane.see(members, now, reach=len(self._gossip.direct()) + 1, mains=mains)
 
         self._drive(see)
-        self._observe()
 
     def _observe(self) -> None:
         """Tells the chronicle what changed since it was told last."""
@@ -264,7 +229,8 @@ class ControlService:
         mark = (command.ballot, command.version)
         verb = "Obeyed" if is_obeyed else "Refused"
         what = "load" if isinstance(command, LoadStage) else "drop"
-        log.info("%s a %s: ballot %d of %s, version %d.", verb, what, mark[0].counter, mark[0].node, mark[1])
+        node = clean(mark[0].node, NODE_MAX)
+        log.info("%s a %s: ballot %d of %s, version %d.", verb, what, mark[0].counter, node, mark[1])
 
     def _peer_changed(self, node: str, up: bool) -> None:
         if up:
@@ -291,11 +257,11 @@ class ControlService:
                 except HomeError:
                     self._queue.appendleft(effect)
                     raise
-            self._is_stuck = False
+            self._stuck_since = None
         except HomeError as error:
-            if not self._is_stuck:
+            if self._stuck_since is None:
                 log.error("%s Until that works, this node takes no part in running the mesh.", error)
-            self._is_stuck = True
+                self._stuck_since = self._around.clock()
         finally:
             self._is_busy = False
 

@@ -68,6 +68,11 @@ class Election:
         self._stand_at = now + START_S + self._wait_s()
 
     @property
+    def promise(self) -> Ballot:
+        """The highest ballot that this node granted, in any life: what must stand on its disk."""
+        return self._promise
+
+    @property
     def ballot(self) -> Ballot | None:
         """The ballot under which this node leads or obeys; None while nobody leads it."""
         return self.granted if self.leader is not None else None
@@ -104,6 +109,7 @@ class Election:
         """Takes one of `election.messages.MESSAGES` from a member; what is not its sender's to say is ignored."""
         if self._is_absurd(message):
             return ()
+        self._turnout.heard(sender)
         if self._round is not None:
             self._round.answered.add(sender)
         match message:
@@ -120,7 +126,7 @@ class Election:
                 return self._outbid(promise, now)
             case Busy(ballot):
                 self._note(ballot)
-                if self._round is not None and ballot == self._released:
+                if self._round is not None and not self._round.is_vote and ballot == self._released:
                     self._round.is_early = True
             case Release(ballot, successor) if self._may_release(sender, ballot):
                 return self._freed(ballot, successor, now)
@@ -129,10 +135,10 @@ class Election:
         return ()
 
     def release(self, now: float, successor: str | None = None) -> Effects:
-        """Stops leading at once and frees the workers; without `successor` the best of them is named."""
+        """Stops leading, or standing, at once and frees who granted; without `successor` the best of them is named."""
         reign = self._reign
         if reign is None:
-            return ()
+            return self._give_up(self._round, now) if self._round is not None else ()
         if successor is None:
             obeying = self.workers(now) - {self._node}
             successor = max(obeying, key=lambda node: (reign.standings.get(node, Standing()), node), default="")
@@ -147,7 +153,6 @@ class Election:
         effects = self.release(now)
         if self.leader is not None:
             effects += self._forsake(now)
-        self._round = None
         self._lease_until = now
         self._stand_at = now + LEASE_S + self._wait_s()
         return effects
@@ -257,7 +262,8 @@ class Election:
         self._round = None
         self._lease_until = now
         self._stand_at = now + self._wait_s()
-        self._turnout.count(self._visible - asked.answered - {self._node})
+        if now >= asked.until:
+            self._turnout.count(self._visible - asked.answered - {self._node})
         return self._ask(Release(asked.ballot)) if asked.is_vote else ()
 
     def _ask(self, question: PreVote | VoteRequest | Release) -> Effects:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peerinfer.election.ballot import Ballot, Standing
+from peerinfer.identity.roster import MEMBERS_MAX
 from peerinfer.net.messages import Tag, message
 
 
@@ -15,6 +16,11 @@ class LeaderHeartbeat:
 
     ballot: Ballot
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for more workers than a mesh can have."""
+        if not 1 <= self.workers <= MEMBERS_MAX:
+            raise ValueError("a leader with an impossible number of workers")
 
 
 @message(Tag.PRE_VOTE)

@@ -38,6 +38,10 @@ class Turnout:
         """A round ended, and these did not answer."""
         self._missed = {node: self._missed.get(node, 0) + 1 for node in sorted(silent)}
 
+    def heard(self, node: str) -> None:
+        """It does take part."""
+        self._missed.pop(node, None)
+
     def voters(self, visible: Collection[str]) -> set[str]:
         """Those in sight of whom a vote can be expected."""
         return {node for node in visible if self._missed.get(node, 0) < MUTE_AFTER}

@@ -16,9 +16,10 @@ from typing import Any
 
 from peerinfer.clock import boottime, monotonic, wall
 from peerinfer.config import NodeConfig
-from peerinfer.control.service import ControlService, Surroundings
+from peerinfer.control.service import ControlService
 from peerinfer.control.state import Neighbour, Speed
 from peerinfer.control.storage import IntentFile
+from peerinfer.control.surroundings import Surroundings
 from peerinfer.election.storage import PromiseFile
 from peerinfer.errors import UnknownModel
 from peerinfer.gossip.service import GossipService
@@ -112,7 +113,10 @@ class MeshSession:
 
     async def stop(self) -> None:
         """Ends stages, links and discovery."""
-        self.control.close()
+        try:
+            self.control.close()
+        except Exception:
+            log.exception("Control did not close cleanly; everything else still ends.")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -45,6 +45,7 @@ class PipelineService:
         self._clock = clock
         self._held: dict[Key, _Held] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
         switchboard.on_frame(self._frame)
         switchboard.on_peer(self._peer)
         switchboard.on(Submit, self._submit)
@@ -64,7 +65,8 @@ class PipelineService:
                     log.exception("A tick of one instance failed; the others go on.")
 
     async def stop(self) -> None:
-        """Drops every stage and waits until their processes have ended."""
+        """Drops every stage and waits until their processes have ended; none is started from now on."""
+        self._is_stopped = True
         for instance_id, epoch in list(self._held):
             self.drop(instance_id, epoch)
         await asyncio.gather(*self._ending, return_exceptions=True)
@@ -75,7 +77,7 @@ class PipelineService:
         """Begins to load a stage; `report` hears how it goes."""
         instance = assignment.instance
         key = (instance.id, instance.epoch)
-        if key in self._held:
+        if key in self._held or self._is_stopped:
             return
         if not (is_frame_id(instance.id) and is_frame_id(instance.epoch.node)):
             raise BadFrame("A stage of an instance whose ids are none was refused.")

@@ -11,7 +11,8 @@ import pytest
 
 from peerinfer.control.effects import Answered
 from peerinfer.control.messages import DropStage, LoadRequest, LoadStage, RequestReply
-from peerinfer.control.service import ControlService, Surroundings
+from peerinfer.control.service import ControlService
+from peerinfer.control.surroundings import Surroundings
 from peerinfer.election.ballot import NO_BALLOT, Ballot
 from peerinfer.election.messages import Grant, LeaderHeartbeat, Release
 from peerinfer.errors import DiskFull
@@ -264,3 +265,51 @@ def test_a_command_that_comes_again_is_told_as_refused(house: House, caplog: pyt
         house.hear(PEER, DropStage(ballot, 3, "i" * 32, Epoch(1, PEER, 1)))
     verbs = [record.message.split()[0] for record in caplog.records if "a drop" in record.message]
     assert verbs == ["Obeyed", "Refused"]
+
+
+def test_who_stopped_obeys_and_answers_nobody_more(house: House) -> None:
+    ballot = Ballot(5, PEER)
+    house.pass_time(0.5, with_peer=True)
+    house.hear(PEER, LeaderHeartbeat(ballot, 1))
+    house.control.close()
+    house.wires.sent.clear()
+    house.hear(PEER, DropStage(ballot, 3, "i" * 32, Epoch(1, PEER, 1)))
+    house.hear(PEER, LeaderHeartbeat(ballot, 1))
+    house.control.tick()
+    assert house.wires.sent == []
+    house.control.ask(request())
+    assert [answer.code for answer in house.answers] == ["unavailable"]
+
+
+def test_a_promise_made_in_a_step_that_fails_is_saved_all_the_same(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a fault of the program")
+
+    house.pass_time(0.5, with_peer=True)
+    monkeypatch.setattr(house.control._plane, "_settle", fails)
+    with pytest.raises(RuntimeError):
+        house.hear(PEER, LeaderHeartbeat(Ballot(5, PEER), 1))
+    assert house.promises.saved == [Ballot(5, PEER)]
+
+
+def test_what_waited_long_for_the_disk_is_saved_but_not_said_any_more(house: House) -> None:
+    house.pass_time(0.5, with_peer=True)
+    house.promises.is_full = True
+    house.hear(PEER, LeaderHeartbeat(Ballot(5, PEER), 1))
+    house.pass_time(10.0, with_peer=True)
+    house.promises.is_full = False
+    house.pass_time(0.25, with_peer=True)
+    assert house.promises.saved[0] == Ballot(5, PEER)
+    assert house.sent(Grant) == []
+
+
+def test_a_farewell_that_cannot_be_said_stops_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise DiskFull("The disk is full; free some space.")
+
+    house.pass_time(6.0)
+    monkeypatch.setattr(house.gossip, "farewell", full)
+    house.control.close()
+    assert house.control.leader is None

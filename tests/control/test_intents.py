@@ -30,7 +30,7 @@ def book(node: str = A, stored: tuple[bytes, ...] = ()) -> IntentBook:
 
 def statement(intent: Intent, signer: str, mesh: str = MESH) -> bytes:
     body = pack(pack_fields(intent))
-    return pack([body, FakeSigner(signer).sign(b"peerinfer/intent/v1\0" + bytes.fromhex(mesh) + body)])
+    return pack([body, signer, FakeSigner(signer).sign(b"peerinfer/intent/v1\0" + bytes.fromhex(mesh) + body)])
 
 
 def intent(counter: int = 1, node: str = B, **changes: Any) -> Intent:
@@ -86,24 +86,50 @@ def test_any_order_and_any_doubling_gives_the_newest(order: list[int], doubled: 
     assert own.statements == (told[5],)
 
 
-def test_what_its_minter_did_not_sign_for_this_mesh_is_refused() -> None:
+def test_what_its_signer_did_not_sign_for_this_mesh_is_refused() -> None:
     own = book()
-    for forged in (statement(intent(), C), statement(intent(), B, "bb" * 16)):
+    body, _, signature = cast("list[object]", unpack(statement(intent(), C), 9000))
+    for forged in (pack([body, B, signature]), statement(intent(), B, "bb" * 16)):
         assert own.offer((forged,)) == ()
 
 
-def test_a_removed_node_states_nothing_and_what_it_stated_is_stated_again() -> None:
+def test_a_removed_node_states_nothing_and_others_vouch_for_what_it_stated() -> None:
     signer = FakeSigner(A)
     own = IntentBook(A, MESH, signer)
     told = statement(intent(), B)
     assert own.offer((told,)) == (told,)
-    assert own.restate() == ()
+    assert own.vouch() == ()
     signer.removed.add(B)
-    (again,) = own.restate()
-    assert own.wanted()[0].stamp.node == A
-    assert own.wanted()[0].id == intent().id
+    (again,) = own.vouch()
+    assert own.vouch() == ()
+    assert own.wanted() == (intent(),), "it does not become newer than it is"
     assert own.offer((statement(intent(9), B),)) == ()
     assert book(C).offer((again,)) == (again,)
+
+
+def test_vouching_for_an_old_load_does_not_undo_a_newer_unload() -> None:
+    signer = FakeSigner(C)
+    slept = IntentBook(C, MESH, signer)
+    slept.offer((statement(intent(1, B), B),))
+    own = book(A)
+    own.offer((statement(intent(1, B), B),))
+    unload = own.bury(own.wanted()[0])
+    signer.removed.add(B)
+    (vouched,) = slept.vouch()
+    assert own.offer((vouched,)) == ()
+    assert slept.offer((unload,)) == (unload,)
+    assert slept.wanted() == own.wanted() == ()
+
+
+def test_a_voucher_is_taken_where_the_former_name_counts_no_more() -> None:
+    signer = FakeSigner(A)
+    own = IntentBook(A, MESH, signer)
+    own.offer((statement(intent(), B),))
+    vouched = statement(intent(), C)
+    assert own.offer((vouched,)) == (), "the first is as good"
+    signer.removed.add(B)
+    assert own.offer((vouched,)) == (vouched,)
+    assert own.vouch() == ()
 
 
 def test_a_counter_that_no_honest_node_reached_is_refused() -> None:
@@ -117,12 +143,13 @@ def test_a_counter_that_no_honest_node_reached_is_refused() -> None:
         b"",
         b"\xc1",
         pack(7),
-        pack([b"x"]),
-        pack(["body", b"s"]),
-        pack([b"body", 7]),
-        pack([b"\xc1", b"s"]),
-        pack([pack([1, 2]), b"s"]),
-        pack([pack([]), b"s"]),
+        pack([b"x", B]),
+        pack(["body", B, b"s"]),
+        pack([b"body", B, 7]),
+        pack([b"body", 7, b"s"]),
+        pack([b"\xc1", B, b"s"]),
+        pack([pack([1, 2]), B, b"s"]),
+        pack([pack([]), B, b"s"]),
     ],
 )
 def test_what_is_no_statement_is_left_out(data: bytes) -> None:
@@ -167,6 +194,8 @@ def test_a_full_book_lets_its_oldest_tombstone_go_and_then_takes_no_more(monkeyp
     own.bury(own.named("1")[0])
     own.mint("4" * 64, "4", wishes("4" * 64), A)
     assert own.find("2" * 64) is None, "it was buried first"
+    late = statement(Intent(Stamp(2, A), "2" * 64, "2", "i" * 32, True), A)
+    assert own.offer((late,)) == (), "it may be what that tombstone had buried"
     assert own.find("1" * 64) is not None
     own.mint("5" * 64, "5", wishes("5" * 64), A)
     own.mint("6" * 64, "6", wishes("6" * 64), A)
@@ -175,6 +204,7 @@ def test_a_full_book_lets_its_oldest_tombstone_go_and_then_takes_no_more(monkeyp
 
 
 def test_a_statement_is_body_and_signature() -> None:
-    body, signature = cast("list[object]", unpack(book().mint(DIGEST, "tiny", wishes(), A), 9000))
+    body, signer, signature = cast("list[object]", unpack(book().mint(DIGEST, "tiny", wishes(), A), 9000))
     assert isinstance(body, bytes)
+    assert signer == A
     assert signature == FakeSigner(A).sign(b"peerinfer/intent/v1\0" + bytes.fromhex(MESH) + body)

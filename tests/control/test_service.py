@@ -16,10 +16,11 @@ from peerinfer.control import service as control_service
 from peerinfer.control.apply import apply
 from peerinfer.control.effects import InstanceBecameReady, StageAssignment
 from peerinfer.control.events import ClusterEvent, InstancesChanged, NeighboursChanged, SnapshotReceived, SpeedMeasured
-from peerinfer.control.service import ControlService, Event, Surroundings
+from peerinfer.control.service import ControlService, Event
 from peerinfer.control.state import ClusterState, InstanceState, Neighbour, Speed
 from peerinfer.control.status import status
 from peerinfer.control.storage import IntentFile
+from peerinfer.control.surroundings import Surroundings
 from peerinfer.control.worker import Report
 from peerinfer.election.storage import PromiseFile
 from peerinfer.errors import BadRequest, EngineError, LinkDown, NoPlacement, RequestError, UnknownModel

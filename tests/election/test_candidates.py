@@ -165,3 +165,13 @@ def test_a_node_on_battery_lets_those_on_mains_stand_first() -> None:
     machine.tick(LEASE_S)
     assert machine.tick(LEASE_S + JITTER_S / 2 - 0.01) == ()
     assert sent(machine.tick(LEASE_S + JITTER_S)) == [(B, PreVote(Ballot(6, A)))]
+
+
+def test_rounds_that_end_early_say_nothing_of_who_is_slow() -> None:
+    machine = election(seen=(A, B, C, D))
+    machine.tick(READY_S)
+    for counter in (100, 200):
+        machine.receive(B, StaleBallot(Ballot(counter, B)), READY_S)
+    machine.receive(B, WouldGrant(Ballot(201, A)), READY_S)
+    assert machine.leader is None, "two of four are no majority"
+    assert machine.granted is None

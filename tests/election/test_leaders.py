@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from peerinfer.election.ballot import Ballot, Standing
 from peerinfer.election.effects import Effects, LeaderChanged, SaveBallot
 from peerinfer.election.machine import (
@@ -18,6 +20,7 @@ from peerinfer.election.messages import (
     Release,
     StaleBallot,
     VoteRequest,
+    WouldGrant,
 )
 from peerinfer.election.reign import BETTER_FOR_S
 from peerinfer.net.effects import SendTo
@@ -169,3 +172,18 @@ def test_a_follower_that_slept_believes_in_nobody() -> None:
     assert machine.tick(500.0 + LEASE_S - 0.01) == ()
     assert sent(machine.tick(500.0 + LEASE_S + JITTER_S)) != []
     assert machine.wake(600.0) == ()
+
+
+def test_a_candidate_that_stops_frees_who_granted_and_wins_nothing_later() -> None:
+    machine = election()
+    machine.tick(READY_S)
+    machine.receive(B, WouldGrant(Ballot(1, A)), READY_S)
+    assert sent(machine.release(READY_S)) == [(B, Release(Ballot(1, A))), (C, Release(Ballot(1, A)))]
+    assert machine.receive(B, Grant(Ballot(1, A), WELL), READY_S) == ()
+    assert machine.leader is None
+
+
+@pytest.mark.parametrize("workers", [-1, 0, 2**40])
+def test_nobody_leads_more_than_a_mesh_has(workers: int) -> None:
+    with pytest.raises(ValueError, match="impossible number"):
+        LeaderHeartbeat(Ballot(1, A), workers)

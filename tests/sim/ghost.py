@@ -127,7 +127,7 @@ class Ghost:
         if lease is not None and lease.ballot.node != ballot.node and host.monotonic() < lease.until:
             raise Violation("a live lease broken", f"{host.id} {lease} {ballot}")
         was_known = ballot.node in host.removed and host.id not in host.removed
-        if was_known and not host.control._is_stuck:  # else it was granted before, and is only saved now
+        if was_known and host.control._stuck_since is None:  # else it was granted before, and is only saved now
             raise Violation("a removed node's ballot granted", f"{host.id} {ballot}")
 
     def woke(self, host: Host) -> None:
@@ -232,7 +232,7 @@ class Ghost:
             if host.gossip.table.entry(node) is not None:
                 raise Violation("a removed node's snapshot kept", f"{host.id} {node}")
         for kept in host.plane.intents._kept.values():
-            if kept.intent.stamp.node in host.removed and not host.control._is_stuck:
+            if kept.signer in host.removed and host.control._stuck_since is None:
                 raise Violation("a removed node's statement kept", f"{host.id} {kept.intent}")
 
     # What is left in the end
@@ -252,4 +252,4 @@ class Ghost:
 def _stamp(statement: bytes) -> tuple[str, Stamp, bool]:
     read = _read(statement)
     assert read is not None
-    return read[0].digest, read[0].stamp, read[0].is_wanted
+    return read.intent.digest, read.intent.stamp, read.intent.is_wanted

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from peerinfer.control.effects import Answered
-from peerinfer.control.service import ControlService, Surroundings
+from peerinfer.control.service import ControlService
+from peerinfer.control.surroundings import Surroundings
 from peerinfer.errors import HomeError
 from peerinfer.gossip.service import GossipService
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
