@@ -104,9 +104,9 @@ class Leader:
 
     def peer_up(self, node: str) -> Effects:
         """A link is new: what was on its way over an older one may be lost, so it is said again."""
-        for placed in [placed for placed in self._all if placed.state is _LOADING]:
-            if not placed.is_adopted:  # of what was adopted, silence would mean that it is lost
-                placed.forget(node)
+        own = [placed for placed in self._all if placed.state is _LOADING and not placed.is_adopted]
+        for placed in own:  # of what was adopted, silence would mean that it is lost
+            placed.forget(node)
             self._out.load(placed, only=node)
         return (*self._out.empty(self.instances), *self._out.tell(node, self.instances))
 

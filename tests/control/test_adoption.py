@@ -15,12 +15,13 @@ from peerinfer.control.messages import (
     StageReport,
     StagesHeld,
 )
+from peerinfer.control.planning import Wishes
 from peerinfer.control.state import Instance, InstanceState, StagePlace
 from peerinfer.election.ballot import Ballot
 from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot import HeldStage, Snapshot
 from peerinfer.net.frames import Epoch
-from tests.control.cluster import MESH, FakeSigner
+from tests.control.cluster import MESH, MODEL, FakeSigner
 from tests.control.led import (
     BALLOT,
     LOAD,
@@ -190,3 +191,59 @@ def test_a_node_that_is_no_member_does_not_come() -> None:
     loaded(leader)
     part = two_halves(leader, gone=False, now=START_S + 50)
     assert part.instance.epoch not in {one.epoch for one in leader.instances}
+
+
+def test_a_new_link_does_not_lose_what_is_being_adopted() -> None:
+    leader = leading(A, B)
+    book = leader._intents
+    book.mint(MODEL.digest, "tiny", Wishes(MODEL.digest, 64, 1), A)
+    part = HeldPart(instance(id=book.wanted()[0].id), 0, "loading", "", 0.5)
+    leader.see(members(A, B), frozenset({A, B}), START_S)
+    leader.receive(A, StagesHeld(BALLOT, (part,)), START_S)
+    leader._heard.discard(B)
+    assert leader.peer_up(A)[0] != ()
+    leader.tick(START_S + 0.25)
+    assert part.instance.epoch in {one.epoch for one in leader.instances if one.state is not InstanceState.FAILED}
+
+
+def test_what_a_node_of_another_leader_holds_is_known_by_gossip() -> None:
+    leader = leading(A)
+    book = leader._intents
+    book.mint(MODEL.digest, "tiny", Wishes(MODEL.digest, 64, 1), A)
+    whole = instance(id=book.wanted()[0].id)
+    told = replace(TOLD, stages=(HeldStage(whole.id, whole.epoch, 1, "ready"),))
+    leader.see((*members(A), *members(B, told=told)), frozenset({A}), START_S)
+    leader.receive(A, StagesHeld(BALLOT, (HeldPart(whole, 0, "ready", "", 1.0),)), START_S)
+    leader.tick(START_S)
+    assert [(one.epoch, one.state) for one in leader.instances] == [(whole.epoch, InstanceState.READY)]
+
+
+def test_a_ready_placement_takes_the_place_of_a_failed_one() -> None:
+    leader = leading(A)
+    placed = loaded(leader)
+    for _ in range(2):
+        (one,) = [one for one in leader.instances if one.state is not InstanceState.FAILED]
+        leader.receive(A, StageReport(one.id, one.epoch, 0, "failed", "It ended."), START_S)
+    (failed,) = leader.instances
+    leader.receive(A, StagesHeld(BALLOT, (), version=99), START_S)
+    assert leader.instances == (failed,), "what failed is not missed"
+    found = replace(failed, epoch=Epoch(9, B, 1), stages=placed.stages, state=InstanceState.READY, reason="")
+    leader.receive(A, StagesHeld(BALLOT, (HeldPart(found, 0, "ready", "", 1.0),), version=99), START_S)
+    leader.tick(START_S + 0.25)
+    assert [one.epoch for one in leader.instances] == [found.epoch]
+
+
+def test_what_is_wanted_waits_for_those_who_are_joining_before_it_settles_for_less() -> None:
+    leader = leading(A)
+    leader._intents.mint(MODEL.digest, "tiny", Wishes(MODEL.digest, 64, 1, min_nodes=2), A)
+    leader.tick(START_S)
+    first = START_S + 100.0
+    leader.resign()
+    leader.lead(BALLOT, first)
+    leader.see(members(A, B), frozenset({A, B}), first)
+    leader.receive(A, StagesHeld(BALLOT, ()), first)
+    leader._present_since.pop(B)  # not a node that may hold something, but one that may soon obey
+    leader.tick(first)
+    assert leader.instances == ()
+    leader.receive(B, StagesHeld(BALLOT, ()), first + 0.5)
+    assert len(commands(leader.tick(first + 0.5))) == 2
