@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, cast
 
 from peerinfer.control.planning import Wishes
-from peerinfer.control.state import CONTEXT_MAX, SLOTS_MAX, STAGES_MAX
+from peerinfer.control.state import CONTEXT_MAX, NAME_MAX, SLOTS_MAX, STAGES_MAX, WORD_MAX
 from peerinfer.errors import BadFrame
 from peerinfer.net.messages import pack_fields, unpack_fields
 from peerinfer.packing import pack, unpack
@@ -29,10 +29,7 @@ STATEMENT_MAX_BYTES: Final = 8192
 """64 stages with long names are 6 kB."""
 JUMP_MAX: Final = 2**32
 """A counter so far above all that were heard comes from no honest node."""
-WORD_MAX: Final = 64
-"""Characters of an id or a digest."""
-NAME_MAX: Final = 128
-"""Characters of a model's name."""
+
 
 _DOMAIN: Final = b"peerinfer/intent/v1\0"
 
@@ -80,6 +77,8 @@ class Intent:
         words = (self.stamp.node, self.digest, self.id, self.policy, self.first)
         if any(len(word) > WORD_MAX for word in words) or len(self.model) > NAME_MAX or self.stamp.counter < 0:
             raise ValueError("an intent with impossible words")
+        if not "".join((*words, self.model, *(name for name, _, _ in self.stages))).isprintable():
+            raise ValueError("an intent whose words cannot be shown")
         if not (
             1 <= self.context <= CONTEXT_MAX and 1 <= self.slots <= SLOTS_MAX and 1 <= self.min_nodes <= STAGES_MAX
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peerinfer.control.state import Instance
+from peerinfer.control.state import INSTANCES_MAX, MEMBERS_MAX, Instance
 from peerinfer.election.ballot import Ballot
 from peerinfer.net.frames import Epoch
 from peerinfer.net.messages import Tag, message
@@ -150,3 +150,9 @@ class Instances:
     instances: tuple[Instance, ...]
     asking: tuple[str, ...] = ()
     """Workers that shall tell once more what they hold."""
+
+    def __post_init__(self) -> None:
+        if len(self.instances) > INSTANCES_MAX or len(self.asking) > MEMBERS_MAX:
+            raise ValueError("too many instances in one list")
+        if len({(one.id, one.epoch) for one in self.instances}) != len(self.instances):
+            raise ValueError("an instance that is listed twice")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from peerinfer.control.state import Instance, InstanceState
+from peerinfer.control.state import REASON_MAX, Instance, InstanceState
+from peerinfer.gossip.snapshot import clean
 from peerinfer.net.frames import Epoch
 
 Key = tuple[str, Epoch]
@@ -86,7 +87,7 @@ class Placed:
 
     def become(self, state: InstanceState, reason: str = "") -> None:
         """Changes the state of the instance."""
-        self.instance = replace(self.instance, state=state, reason=reason)
+        self.instance = replace(self.instance, state=state, reason=clean(reason, REASON_MAX))
 
     def is_on(self, node: str, stage: int) -> bool:
         """Whether that stage is placed on that node."""

@@ -148,10 +148,9 @@ class Placements:
 
     def record_failure(self, intent: Intent, reason: str, now: float) -> None:
         """Something wanted that cannot stand now is shown as failed, and tried again in a while."""
-        instance = Instance(
-            intent.id, intent.model, intent.digest, NO_EPOCH, _FAILED, (), intent.context, intent.slots, reason
-        )
-        self._placed[intent.id, NO_EPOCH] = Placed(instance, now, now, retry_at=now + RETRY_S)
+        instance = Instance(intent.id, intent.model, intent.digest, NO_EPOCH, _FAILED, (), intent.context, intent.slots)
+        placed = self._placed[intent.id, NO_EPOCH] = Placed(instance, now, now, retry_at=now + RETRY_S)
+        placed.become(_FAILED, reason)
         self.out.changed = True
 
     # Adopting

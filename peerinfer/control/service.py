@@ -295,7 +295,10 @@ class ControlService:
                 self._tell(effect)
 
     def _tell(self, event: Event) -> None:
-        log.info("%s", event)
+        if isinstance(event, InstancesChanged):
+            log.info("Models: %s.", ", ".join(f"{one.model} {one.state.value}" for one in event.instances) or "none")
+        else:
+            log.info("%s", event)
         for listener in self._listeners:
             listener(event)
 

@@ -35,6 +35,12 @@ SLOTS_MAX = 256
 """Sequences of one instance: each is a KV cache on every stage."""
 CONTEXT_MAX = 1 << 24
 """Tokens of one slot; no model was trained for more."""
+WORD_MAX = 64
+"""Characters of an id or a digest."""
+NAME_MAX = 128
+"""Characters of a model's or an engine's name."""
+REASON_MAX = 1000
+"""Characters of the sentence that says why an instance failed."""
 STAGES_MAX = 64
 """Stages of one instance: the links of one node."""
 MEMBERS_MAX: Final = 256
@@ -99,6 +105,13 @@ class Instance:
             not 0 <= stage.first_layer < stage.last_layer for stage in self.stages
         ):
             raise ValueError("an instance with impossible stages")
+        words = (self.id, self.digest, self.epoch.node, *(stage.node for stage in self.stages))
+        names = (self.model, *(stage.engine for stage in self.stages))
+        too_long = max(map(len, words)) > WORD_MAX or max(map(len, names)) > NAME_MAX or len(self.reason) > REASON_MAX
+        if too_long:
+            raise ValueError("an instance with impossible words")
+        if not "".join((*words, *names, self.reason)).isprintable():
+            raise ValueError("an instance whose words cannot be shown")
 
 
 @dataclass(frozen=True, slots=True)

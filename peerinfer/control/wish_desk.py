@@ -65,7 +65,7 @@ class WishDesk:
                 match = self._all.place_wanted(known, now)
                 self._clear_failed(match)
             else:
-                match = self._replace(sender, request.model, wishes, now)
+                match = self._replace(sender, model.name, wishes, now)
         if match.state is _READY:
             self._out.acknowledge(sender, request.request_id, match.instance.id, request.digest)
         else:

@@ -98,10 +98,10 @@ class Authority:
     """Its maker's statement; None in the first generation."""
 
     @classmethod
-    def found(cls, founder: NodeId, now: float) -> Authority:
-        """A new mesh's first CA. `now`: seconds since 1970."""
+    def found(cls, founder: NodeId) -> Authority:
+        """A new mesh's first CA."""
         key = SigningKey.create()
-        return cls(key, (founding_certificate(key, founder, now),), None)
+        return cls(key, (founding_certificate(key, founder),), None)
 
     def successor(self, node: SigningKey, covers: frozenset[NodeId]) -> Authority:
         """A new CA after this one, made by the owner of `node`, whose key nobody in `covers` will be given.

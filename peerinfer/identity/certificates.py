@@ -4,8 +4,8 @@ Each CA after the founding one is signed by the CA before it, and a node shows i
 that TLS leads every member's leaf back to the founding certificate, whichever generation the other end knows. TLS
 thus tells members and former members from strangers; which of the former two a peer is, the roster says.
 
-All certificates carry the dates of the founding one: trust ends with the roster or a rotated CA, never by a date, and
-no node's wrong clock may decide whether the others can still talk to each other.
+All certificates hold for all time (RFC 5280 §4.1.2.5): trust ends with the roster or a rotated CA, never by a date, and
+no machine's wrong clock may decide whether it can talk to the others.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from peerinfer.identity.keys import ID_BYTES, NodeId, SigningKey, node_id_of
 from peerinfer.identity.succession import Generation
 
-LIFE_DAYS = 45 * 365
-"""Life of a mesh: longer than that of its machines."""
-SKEW_DAYS = 7
-"""A mesh's certificates begin so long before its founding, for peers whose clock is behind."""
+ALWAYS = (
+    datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC),
+    datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC),
+)
+"""When certificates hold; the end is the one that stands for none."""
 ROTATIONS_MAX = 64
 """CAs after the founding one. OpenSSL follows a chain of 100 certificates by default and reads at most 100 kB of
 them; 64 add 30 kB and some 10 ms to each handshake. A home that removes a machine each season gets by for 16 years."""
@@ -34,12 +35,10 @@ them; 64 add 30 kB and some 10 ms to each handshake. A home that removes a machi
 _ORGANISATION = "peerinfer mesh"
 
 
-def founding_certificate(key: SigningKey, founder: NodeId, now: float) -> x509.Certificate:
-    """The anchor of a new mesh, signed by its own `key`. `now`: seconds since 1970."""
-    today = datetime.datetime.fromtimestamp(now, datetime.UTC)
+def founding_certificate(key: SigningKey, founder: NodeId) -> x509.Certificate:
+    """The anchor of a new mesh, signed by its own `key`."""
     subject = _authority_name(Generation(1, founder))
-    begin, end = today - datetime.timedelta(days=SKEW_DAYS), today + datetime.timedelta(days=LIFE_DAYS)
-    builder = _builder(subject, subject, key.public_key, (begin, end))
+    builder = _builder(subject, subject, key.public_key, ALWAYS)
     return _signed(builder, _authority_extensions(key.public_key, None, 1), key)
 
 
@@ -105,7 +104,10 @@ def generation_in(certificate: x509.Certificate) -> Generation:
 
 def load_der(data: bytes) -> x509.Certificate:
     """A certificate that came from elsewhere. Raises `ValueError`."""
-    return x509.load_der_x509_certificate(data)
+    try:
+        return x509.load_der_x509_certificate(data)
+    except Exception as error:  # the library has kinds of its own, such as `InvalidVersion`
+        raise ValueError(f"not a certificate ({error})") from None
 
 
 def to_der(certificate: x509.Certificate) -> bytes:

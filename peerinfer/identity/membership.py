@@ -56,9 +56,9 @@ class Membership:
     """Hint secrets of the CAs that this node held before, the latest first."""
 
     @classmethod
-    def founded(cls, key: SigningKey, name: str, now: float) -> Membership:
-        """A mesh of one: a new CA, and a roster in which the founder admits itself. `now`: seconds since 1970."""
-        authority = Authority.found(key.node_id, now)
+    def founded(cls, key: SigningKey, name: str) -> Membership:
+        """A mesh of one: a new CA, and a roster in which the founder admits itself."""
+        authority = Authority.found(key.node_id)
         roster = Roster.of(authority.mesh_id, key.node_id).admitting(key, key.public_key, name)
         return cls(key, authority, authority.issue_to(key.public_key), roster)
 
@@ -148,7 +148,8 @@ def tls_files(folder: Path) -> TlsFiles:
 def forget_keys(folder: Path) -> None:
     """Deletes the private keys of a mesh that was left; certificates and roster stay as an archive."""
     for name in (_NODE_KEY, _CA_KEY):
-        (folder / name).unlink(missing_ok=True)
+        for path in (folder / name, *folder.glob(f".{name}.*")):  # the latter are left where a write was cut off
+            path.unlink(missing_ok=True)
 
 
 def _ders(path: Path) -> list[bytes]:

@@ -2,9 +2,9 @@
 
 A roster is a function of the *set* of statements, so any order of merging gives the same one:
 
-1. A `remove` stands for ever, once its issuer was ever a member: a chain of admits, removed links or not, leads
-   from the founder to it. Two members that remove each other are both out. (A remove that lost its force when
-   its own issuer is removed would bring somebody removed back in.)
+1. A `remove` of one who was ever let in stands for ever, once its issuer was ever a member: a chain of admits, removed
+   links or not, leads from the founder to both. Two members that remove each other are both out. (A remove that lost
+   its force when its own issuer is removed would bring somebody removed back in.)
 2. A removed member's admits count only for those whom *every* remove of it names in `keeps`: the members that
    the remover saw it had let in. So what a thief signs with a removed key lets nobody in, even if dated back,
    and those whom a lost laptop had invited stay.
@@ -27,9 +27,15 @@ from peerinfer.packing import pack, unpack
 MEMBERS_MAX = 256
 """A home or an office; every member holds a link to every other or gossips with it."""
 STATEMENTS_MAX = 1024
-"""Kept per mesh: four lives of a full mesh. Removes are kept first, so that a flood of admits hides none."""
+"""Kept per mesh: four lives of a full mesh. What counts is kept first, and removes before admits, so that neither a
+flood of admits nor one of statements by or about strangers hides any."""
+ROSTER_MAX_BYTES = 512 * 1024
+"""All statements of a mesh: they travel in one message, and with every admission."""
 STATEMENT_MAX_BYTES = 8192
 """A remove that keeps 255 members has 4.7 kB."""
+
+FRAME_BYTES = 16
+"""What msgpack puts around a statement, at most."""
 
 _DOMAIN = b"peerinfer/roster/v1\0"
 _ADMIT = 1
@@ -122,7 +128,7 @@ class Roster:
     @classmethod
     def of(cls, mesh_id: str, founder: NodeId, statements: Iterable[Statement] = ()) -> Roster:
         """The roster of this mesh from statements whose signatures were checked."""
-        kept = frozenset(sorted(statements, key=_keeping_order)[:STATEMENTS_MAX])
+        kept = _kept(founder, frozenset(statements))
         removed = _removed(founder, kept)
         members = _members(founder, kept, removed)
         return cls(mesh_id, founder, kept, members, frozenset(removed))
@@ -187,8 +193,29 @@ def _are(size: int, *values: object) -> bool:
     return all(isinstance(value, bytes) and len(value) == size for value in values)
 
 
-def _keeping_order(statement: Statement) -> tuple[bool, bytes, bytes]:
-    return isinstance(statement.claim, Admit), statement.body, statement.signature
+def _kept(founder: NodeId, statements: frozenset[Statement]) -> frozenset[Statement]:
+    """What is kept of these statements: within the limits, the first by an order that only they decide."""
+    ever = _reach(founder, _admits(statements))
+
+    def order(statement: Statement) -> tuple[bool, bool, bytes, bytes]:
+        claim = statement.claim
+        is_idle = statement.issuer not in ever or (isinstance(claim, Remove) and claim.subject not in ever)
+        return is_idle, isinstance(claim, Admit), statement.body, statement.signature
+
+    kept: set[Statement] = set()
+    removes: set[tuple[NodeId, NodeId]] = set()
+    n_bytes = 0
+    for statement in sorted(statements, key=order):
+        if isinstance(statement.claim, Remove):
+            pair = (statement.issuer, statement.claim.subject)
+            if pair in removes:  # nobody needs to remove the same node twice
+                continue
+            removes.add(pair)
+        n_bytes += len(statement.body) + len(statement.signature) + FRAME_BYTES
+        if n_bytes > ROSTER_MAX_BYTES or len(kept) >= STATEMENTS_MAX:
+            break
+        kept.add(statement)
+    return frozenset(kept)
 
 
 def _admits(statements: frozenset[Statement]) -> list[tuple[NodeId, Admit]]:
@@ -213,7 +240,7 @@ def _removed(founder: NodeId, statements: frozenset[Statement]) -> dict[NodeId, 
     ever = _reach(founder, _admits(statements))
     removed: dict[NodeId, set[NodeId]] = {}
     for statement in statements:
-        if isinstance(statement.claim, Remove) and statement.issuer in ever:
+        if isinstance(statement.claim, Remove) and {statement.issuer, statement.claim.subject} <= ever.keys():
             keeps = set(statement.claim.keeps)
             removed[statement.claim.subject] = removed.get(statement.claim.subject, keeps) & keeps
     return removed

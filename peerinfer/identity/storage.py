@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from peerinfer import clock
 from peerinfer.errors import HomeError, NotTrusted, PairingError
 from peerinfer.identity.admission import Admission
 from peerinfer.identity.authority import Authority, AuthorityParts, CertificateRequest
@@ -44,15 +43,15 @@ class TrustNews:
 class Identity:
     """This node. Its calls write to disk (a few ms, synced) before they return; one daemon per home calls them."""
 
-    def __init__(self, folder: Path, membership: Membership, name: str, wall: clock.Clock) -> None:
+    def __init__(self, folder: Path, membership: Membership, name: str) -> None:
         """Use `open`."""
         self._folder = folder
         self._membership = membership
         self._name = name
-        self._wall = wall
+        self._is_unsaved = False
 
     @classmethod
-    def open(cls, home: Path, name: str = "", wall: clock.Clock = clock.wall) -> Identity:
+    def open(cls, home: Path, name: str = "") -> Identity:
         """Loads the identity under `home`, or makes one: a mesh of one.
 
         `name` is for people, and kept until another is given; at first the machine's own.
@@ -71,13 +70,13 @@ class Identity:
                 membership = Membership.read(folder / Path(current).name)
                 _forget_former(folder, membership)
             else:
-                membership = Membership.founded(SigningKey.create(), shown, wall())
+                membership = Membership.founded(SigningKey.create(), shown)
                 _settle(folder, membership)
         except OSError as error:
             raise HomeError(
                 f"The identity in {folder} cannot be used ({error}). Check the disk and the rights of that folder."
             ) from None
-        return cls(folder, membership, shown, wall)
+        return cls(folder, membership, shown)
 
     @property
     def node_id(self) -> NodeId:
@@ -116,9 +115,14 @@ class Identity:
         return next((each.issuer for each in own if each.claim.subject == self.node_id), self.node_id)
 
     @property
+    def is_removed(self) -> bool:
+        """Whether the mesh removed this node, as far as it knows."""
+        return self.node_id in self.roster.removed
+
+    @property
     def is_alone(self) -> bool:
-        """Whether this is a mesh of one, which may join another."""
-        return self.roster.members.keys() <= {self.node_id}
+        """Whether this node may join another mesh: it is a mesh of one, or was removed from a grown one."""
+        return self.is_removed or self.roster.members.keys() <= {self.node_id}
 
     @property
     def tls_files(self) -> TlsFiles:
@@ -206,11 +210,16 @@ class Identity:
             offered, refusal = None, str(error)
         else:
             refusal = ""
-        if offered and replaces(offered.standing, self.authority.standing, roster):
-            self._move(self._membership.with_roster(roster).under(offered))
-            return TrustNews(told, True, refusal)
         if told:
-            self._keep(roster)
+            self._membership, self._is_unsaved = self._membership.with_roster(roster), True
+        if offered and replaces(offered.standing, self.authority.standing, roster):
+            try:
+                self._move(self._membership.under(offered))
+            except (OSError, HomeError) as error:
+                refusal = f"it could not be written ({error}); check the disk"
+            else:
+                return TrustNews(told, True, refusal)
+        self.save()
         return TrustNews(told, False, refusal)
 
     def merge_statements(self, statements: Iterable[bytes]) -> bool:
@@ -218,8 +227,21 @@ class Identity:
         merged = self.roster.merged(statements)
         changed = merged.statements != self.roster.statements
         if changed:
-            self._keep(merged)
+            self._believe(merged)
         return changed
+
+    def save(self) -> None:
+        """Writes a roster that could not be written when it was heard; a failure is logged, and tried again."""
+        if not self._is_unsaved:
+            return
+        try:
+            self._membership.write_roster(self._folder / self._membership.folder_name)
+        except OSError as error:
+            log.warning(
+                "The roster in %s cannot be written (%s). Check the disk; it counts all the same.", self._folder, error
+            )
+        else:
+            self._is_unsaved = False
 
     def check_alone(self) -> None:
         """Raises `PairingError` unless this node may join another mesh."""
@@ -240,19 +262,25 @@ class Identity:
         membership = Membership.admitted(self._membership.key, admission, mesh_id)
         _settle(self._folder, membership)
         self._membership = membership
+        _forget_others(self._folder, membership)
 
     def leave(self) -> None:
         """Begins again as a mesh of one with a *new* node key: a key that was removed can never come back."""
-        left = self._folder / self._membership.folder_name
-        membership = Membership.founded(SigningKey.create(), self._name, self._wall())
+        membership = Membership.founded(SigningKey.create(), self._name)
         _settle(self._folder, membership)
         self._membership = membership
-        forget_keys(left)
+        _forget_others(self._folder, membership)
+
+    def _believe(self, roster: Roster) -> None:
+        """A roster that others told counts at once, whatever the disk says: it may speak of a removal."""
+        self._membership = self._membership.with_roster(roster)
+        self._is_unsaved = True
+        self.save()
 
     def _keep(self, roster: Roster) -> None:
         membership = self._membership.with_roster(roster)
         membership.write_roster(self._folder / membership.folder_name)
-        self._membership = membership
+        self._membership, self._is_unsaved = membership, False
 
     def _checked(self, parts: AuthorityParts, roster: Roster) -> Authority:
         """The CA that a member gave. Raises `ValueError` if nobody with this roster may take it over."""
@@ -269,7 +297,7 @@ class Identity:
     def _move(self, membership: Membership) -> None:
         """From one CA of the mesh to another; the former one's key is deleted once the new one is durable."""
         _settle(self._folder, membership)
-        self._membership = membership
+        self._membership, self._is_unsaved = membership, False
         _forget_former(self._folder, membership)
 
 
@@ -277,6 +305,16 @@ def _settle(folder: Path, membership: Membership) -> None:
     """Writes a membership whole, then lets it count."""
     membership.write(folder / membership.folder_name)
     write_private(folder / _CURRENT, membership.folder_name.encode())
+
+
+def _forget_others(folder: Path, membership: Membership) -> None:
+    """Deletes the private keys of the meshes that this node was in before; the rest stays as an archive."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != membership.folder_name:
+            try:
+                forget_keys(path)
+            except OSError as error:
+                log.warning("Keys in %s could not be deleted (%s); it is tried at the next start.", path, error)
 
 
 def _forget_former(folder: Path, membership: Membership) -> None:

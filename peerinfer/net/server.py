@@ -21,7 +21,9 @@ HANDSHAKES_MAX: Final = 16
 """TLS handshakes at once. The oldest makes room for a newer one: an honest peer needs milliseconds, so strangers who
 only hold connections open cannot keep it out."""
 CONNECTIONS_MAX: Final = LINKS_MAX + 16
-"""Connections past TLS, all of them with a certificate of the mesh: the links and some that are being made."""
+"""Connections past TLS: the links, some that are being made, and a few of former members."""
+STRANGERS_MAX: Final = 4
+"""Connections past TLS of nodes that are members no longer; the oldest makes room."""
 ACCEPT_RETRY_S: Final = 0.2
 """After an accept that failed, as it does while the process is out of file descriptors."""
 
@@ -38,6 +40,8 @@ class LinkServer:
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._idle: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+        self._strangers: dict[asyncio.Transport, None] = {}
+        """Connections of former members, the oldest first: each is told that it is refused, and no more."""
         self.port = 0
         """The port that is listened on; 0 before `start`."""
 
@@ -100,10 +104,17 @@ class LinkServer:
             log.debug("A TLS handshake failed (%s).", error)
             return
         self._idle[transport] = loop.call_later(HANDSHAKE_TIMEOUT_S, self._cut, transport)
+        try:
+            self._connector.trust.peer_of(transport.get_extra_info("ssl_object"))
+        except NotTrusted:  # TLS lets former members in as well; they take no place of a member's
+            self._strangers[transport] = None
+            if len(self._strangers) > STRANGERS_MAX:
+                self._cut(next(iter(self._strangers)))
 
     def _cut(self, transport: asyncio.Transport) -> None:
         """Ends a connection that did not ask for a link in time."""
         self._idle.pop(transport, None)
+        self._strangers.pop(transport, None)
         transport.abort()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

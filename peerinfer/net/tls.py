@@ -91,11 +91,7 @@ class MeshTrust:
 
     def take_authority(self, peer: NodeId, message: RotatedAuthority) -> None:
         """Takes in what a peer gave, as far as it holds."""
-        try:
-            news = self._identity.take_authority(message.authority, message.statements)
-        except OSError as error:
-            log.warning("The mesh's CA that %s gave could not be written (%s). Check the disk.", peer[:8], error)
-            return
+        news = self._identity.take_authority(message.authority, message.statements)
         if news.refusal:
             log.warning("The CA that %s holds was not taken over: %s.", peer[:8], news.refusal)
         if self.on_news and (news.authority or news.roster):

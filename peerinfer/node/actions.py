@@ -49,10 +49,11 @@ class Actions:
 
     async def models(self) -> Sequence[ModelInfo]:
         """Model files here, and what peers have loaded."""
-        ready = {one.digest for one in self._node.session.control.instances() if one.state is InstanceState.READY}
+        loaded = [one for one in self._node.session.control.instances() if one.state is InstanceState.READY]
+        ready = {one.digest for one in loaded}
         listing = await asyncio.to_thread(self._node.store.listing)
         known = {entry.digest for entry in listing.models}
-        others = {one.digest: one for one in self._node.session.control.instances() if one.digest in ready - known}
+        others = {one.digest: one for one in loaded if one.digest not in known}
         return [
             *(_info(entry, entry.digest in ready) for entry in listing.models),
             *(ModelInfo(broken.name, "", "", 0, 0, False, broken.reason) for broken in listing.broken),
@@ -163,13 +164,14 @@ class Actions:
     async def leave(self) -> JsonObject:
         """Says farewell and begins again as a mesh of one."""
         identity = self._node.identity
-        if identity.is_alone:
+        if identity.is_alone and not identity.is_removed:
             raise PairingError("This node is in no mesh but its own; there is nothing to leave.")
         async with self._pairing:
             await self.close_invite()
-            identity.remove(identity.node_id)
-            self._node.session.roster.tell_all()
-            await asyncio.sleep(FAREWELL_S)
+            if not identity.is_removed:  # else the others know
+                identity.remove(identity.node_id)
+                self._node.session.roster.tell_all()
+                await asyncio.sleep(FAREWELL_S)
             identity.leave()
             await self._node.change_membership()
             self._identity_changed()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from peerinfer.clock import Clock, monotonic
-from peerinfer.errors import LinkDown, NotTrusted, PeerinferError, RotationsUsedUp
+from peerinfer.errors import LinkError, PeerinferError, RotationsUsedUp
 from peerinfer.identity.storage import Identity, TrustNews
 from peerinfer.identity.succession import RotationWatch
 from peerinfer.net.authority_messages import AuthorityHeld, RotatedAuthority
@@ -23,6 +23,9 @@ from peerinfer.net.switchboard import Switchboard
 
 TICK_S: Final = 1.0
 """Between looks at whether this node must make a new CA: a fraction of the delay after which it must."""
+
+TELL_GAP_S: Final = 0.5
+"""Least time between two tellings of what peers said: a flood of statements is passed on as one."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class RosterExchange:
         self._told = self._digest
         """The CA that all peers were told of when it came."""
         self._warned = False
+        self._has_news = False
+        self._told_at = clock() - TELL_GAP_S
         switchboard.on(RosterStatements, self._received)
         switchboard.on(RotatedAuthority, self._received_authority)
         switchboard.on(AuthorityHeld, self._peer_holds)
@@ -57,7 +62,10 @@ class RosterExchange:
             await asyncio.sleep(TICK_S)
 
     def tick(self, now: float) -> None:
-        """Makes a new CA if it is this node's turn. `now`: monotonic seconds."""
+        """Makes a new CA if it is this node's turn, and does what had to wait. `now`: monotonic seconds."""
+        self._identity.save()
+        if self._has_news:
+            self.tell_all()
         held = self._identity.authority.standing
         if not self._watch.tick(held, self._identity.roster, self._switchboard.peers(), now):
             return
@@ -73,6 +81,7 @@ class RosterExchange:
 
     def tell_all(self) -> None:
         """Roster or CA changed here: everybody hears it, then removed members lose their links."""
+        self._has_news, self._told_at = False, self._clock()
         for node in self._switchboard.peers():
             self._tell(node)
         if self._told != self._digest:
@@ -85,7 +94,10 @@ class RosterExchange:
     def heard(self, news: TrustNews) -> None:
         """What a peer told has changed something here, over a link or while connecting."""
         if news.roster or news.authority:
-            self.tell_all()
+            self._part_with_removed()
+            self._has_news = True
+            if news.authority or self._clock() - self._told_at >= TELL_GAP_S:
+                self.tell_all()
 
     @property
     def _digest(self) -> bytes:
@@ -94,7 +106,7 @@ class RosterExchange:
     def _peer(self, node: str, up: bool) -> None:
         if up:
             self._tell(node)
-            with contextlib.suppress(LinkDown):
+            with contextlib.suppress(LinkError):
                 self._switchboard.send(node, AuthorityHeld(self._digest))
 
     def _received(self, sender: str, message: RosterStatements) -> None:
@@ -103,8 +115,7 @@ class RosterExchange:
         except PeerinferError as error:
             log.warning("The roster that %s sent was not taken: %s", sender[:8], error)
             return
-        if changed:
-            self.tell_all()
+        self.heard(TrustNews(changed, False, ""))
 
     def _received_authority(self, sender: str, message: RotatedAuthority) -> None:
         if not self._identity.roster.is_member(sender):
@@ -120,11 +131,11 @@ class RosterExchange:
             self._give_authority(sender)
 
     def _tell(self, node: str) -> None:
-        with contextlib.suppress(LinkDown):
+        with contextlib.suppress(LinkError):
             self._switchboard.send(node, RosterStatements(self._identity.roster.to_wire()))
 
     def _give_authority(self, node: str) -> None:
-        with contextlib.suppress(LinkDown, NotTrusted):
+        with contextlib.suppress(LinkError):
             self._switchboard.send(node, RotatedAuthority(self._identity.give_authority(node), ()))
 
     def _part_with_removed(self) -> None:

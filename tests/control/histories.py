@@ -47,6 +47,8 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 nodes = st.sampled_from([f"{number:032x}" for number in range(4)])
 instance_ids = st.sampled_from(["a" * 32, "b" * 32, "c" * 32])
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+shown = names.filter(str.isprintable)
+"""What an instance may be called."""
 whole = st.integers(0, 2**63 - 1)
 measures = st.floats(0, allow_nan=False, allow_infinity=False)
 livenesses = st.sampled_from(Liveness)
@@ -70,16 +72,16 @@ neighbours = st.builds(Neighbour, names, st.booleans(), st.none() | st.integers(
 instances = st.builds(
     Instance,
     instance_ids,
-    names,
-    names,
+    shown,
+    shown,
     epochs,
     st.sampled_from(InstanceState),
-    st.lists(st.builds(StagePlace, nodes, names, st.integers(0, 9), st.integers(10, 20)), min_size=1, max_size=3).map(
+    st.lists(st.builds(StagePlace, nodes, shown, st.integers(0, 9), st.integers(10, 20)), min_size=1, max_size=3).map(
         tuple
     ),
     st.integers(1, 1 << 24),
     st.integers(1, 256),
-    names,
+    shown,
 )
 
 KINDS: dict[type[ClusterEvent], st.SearchStrategy[ClusterEvent]] = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from peerinfer.control.messages import (
@@ -14,7 +17,7 @@ from peerinfer.control.messages import (
     LoadStage,
     StagesHeld,
 )
-from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.control.state import INSTANCES_MAX, MEMBERS_MAX, Instance, InstanceState, StagePlace
 from peerinfer.errors import BadFrame
 from peerinfer.net.frames import Epoch
 from peerinfer.net.messages import decode, encode
@@ -37,6 +40,32 @@ def test_an_instance_in_an_unknown_state_is_refused() -> None:
     data = encode(Instances(BALLOT, 9, (INSTANCE,))).replace(b"loading", b"floatin")
     with pytest.raises(BadFrame):
         decode(data)
+
+
+def test_a_list_of_too_many_or_of_one_twice_is_refused() -> None:
+    many = tuple(replace(INSTANCE, epoch=replace(EPOCH, n=n)) for n in range(INSTANCES_MAX + 1))
+    for instances, asking in ((many, ()), ((INSTANCE, INSTANCE), ()), ((), ("n",) * (MEMBERS_MAX + 1))):
+        with pytest.raises(ValueError, match=r"too many|twice"):
+            Instances(BALLOT, 1, instances, asking)
+    assert len(Instances(BALLOT, 1, many[:-1]).instances) == INSTANCES_MAX
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "i" * 65},
+        {"digest": "d" * 65},
+        {"model": "m" * 129},
+        {"reason": "r" * 1001},
+        {"model": "a\x1b[31m"},
+        {"reason": "two\nlines"},
+        {"stages": (StagePlace("n" * 65, "llama.cpp", 0, 1),)},
+        {"stages": (StagePlace("n", "e" * 129, 0, 1),)},
+    ],
+)
+def test_an_instance_with_words_that_cannot_be_shown_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"words"):
+        replace(INSTANCE, **changes)
 
 
 def test_too_much_in_one_message_is_refused() -> None:

@@ -32,7 +32,7 @@ def test_a_key_survives_pem_and_raw_and_signs():
 
 def test_the_founding_certificate_is_the_anchor():
     founder = SigningKey.create()
-    authority = Authority.found(founder.node_id, NOW)
+    authority = Authority.found(founder.node_id)
     again = Authority.from_parts(authority.to_parts(), to_der(authority.founding))
     assert again.mesh_id == authority.mesh_id
     assert again.founder == founder.node_id
@@ -41,7 +41,7 @@ def test_the_founding_certificate_is_the_anchor():
 
 
 def test_parts_of_two_authorities_do_not_mix():
-    one, other = (Authority.found(SigningKey.create().node_id, NOW) for _ in range(2))
+    one, other = (Authority.found(SigningKey.create().node_id) for _ in range(2))
     with pytest.raises(ValueError, match="another key"):
         Authority.from_parts(other.to_parts(), to_der(one.founding))
 
@@ -52,7 +52,7 @@ def successor_of(authority: Authority, *covers: str) -> tuple[SigningKey, Author
 
 
 def test_a_rotated_ca_keeps_the_mesh_and_proves_its_maker():
-    first = Authority.found(SigningKey.create().node_id, NOW)
+    first = Authority.found(SigningKey.create().node_id)
     node, second = successor_of(first, REMOVED)
     again = Authority.from_parts(second.to_parts(), to_der(first.founding))
     assert again.standing == second.standing
@@ -64,7 +64,7 @@ def test_a_rotated_ca_keeps_the_mesh_and_proves_its_maker():
 
 
 def test_a_leaf_is_of_one_ca_only():
-    first = Authority.found(SigningKey.create().node_id, NOW)
+    first = Authority.found(SigningKey.create().node_id)
     _, second = successor_of(first)
     key = SigningKey.create().public_key
     assert second.vouches_for(second.issue_to(key), key)
@@ -73,7 +73,7 @@ def test_a_leaf_is_of_one_ca_only():
 
 
 def test_what_does_not_hold_together_is_refused():
-    first = Authority.found(SigningKey.create().node_id, NOW)
+    first = Authority.found(SigningKey.create().node_id)
     founding = to_der(first.founding)
     node, second = successor_of(first)
     _, rival = successor_of(first)
@@ -96,12 +96,12 @@ def test_what_does_not_hold_together_is_refused():
         with pytest.raises(ValueError, match=reason):
             Authority.from_parts(bad, founding)
     with pytest.raises(ValueError, match=r"form|not signed"):
-        Authority.from_parts(good, to_der(Authority.found(first.founder, NOW).founding))
+        Authority.from_parts(good, to_der(Authority.found(first.founder).founding))
 
 
 def test_the_last_ca_says_what_to_do():
     node = SigningKey.create()
-    authority = Authority.found(node.node_id, NOW)
+    authority = Authority.found(node.node_id)
     for _ in range(ROTATIONS_MAX):
         assert authority.is_rotatable
         authority = authority.successor(node, frozenset())
@@ -111,19 +111,19 @@ def test_the_last_ca_says_what_to_do():
 
 
 def test_a_leaf_is_for_the_key_that_asked():
-    authority = Authority.found(SigningKey.create().node_id, NOW)
+    authority = Authority.found(SigningKey.create().node_id)
     joiner = SigningKey.create()
     leaf = authority.issue(CertificateRequest.signed(joiner, "joiner", authority.mesh_id))
     certificate = x509.load_der_x509_certificate(leaf)
     assert public_key_in(certificate) == joiner.public_key
     assert authority.vouches_for(leaf, joiner.public_key)
     assert not authority.vouches_for(leaf, SigningKey.create().public_key)
-    assert not Authority.found(joiner.node_id, NOW).vouches_for(leaf, joiner.public_key)
+    assert not Authority.found(joiner.node_id).vouches_for(leaf, joiner.public_key)
     assert not authority.vouches_for(b"garbage", joiner.public_key)
 
 
 def test_an_unproven_request_gets_nothing():
-    authority = Authority.found(SigningKey.create().node_id, NOW)
+    authority = Authority.found(SigningKey.create().node_id)
     joiner, thief = SigningKey.create(), SigningKey.create()
     signed = CertificateRequest.signed(joiner, "joiner", authority.mesh_id)
     elsewhere = CertificateRequest.signed(joiner, "joiner", "00" * 16)
@@ -138,7 +138,7 @@ def test_an_unproven_request_gets_nothing():
 
 
 def test_the_hint_changes_with_mesh_secret_and_hour():
-    authority = Authority.found(SigningKey.create().node_id, NOW)
+    authority = Authority.found(SigningKey.create().node_id)
     secret = authority.hint_secret
     hint = discovery_hint(authority.mesh_id, secret, 7)
     assert len(hint) == HINT_BYTES

@@ -29,7 +29,7 @@ from peerinfer.identity.succession import Generation
 NOW = 1_800_000_000.0
 NODE = "0123456789abcdef" * 2
 FIRST = SigningKey.create()
-FOUNDING = founding_certificate(FIRST, NODE, NOW)
+FOUNDING = founding_certificate(FIRST, NODE)
 
 
 def grown(count: int) -> tuple[list[SigningKey], list[x509.Certificate]]:

@@ -157,3 +157,35 @@ def test_a_clean_name_is_fit_for_a_screen(text: str):
 def test_names_of_members_are_cleaned():
     roster = Roster.of(MESH, A.node_id, [admit(A, A, "\x1b[31mred\u202e\nlaptop  of mine")])
     assert roster.members[A.node_id].name == "[31mred laptop of mine"
+
+
+def crowd(count: int) -> list[SigningKey]:
+    return [SigningKey.from_raw(number.to_bytes(32, "big")) for number in range(1000, 1000 + count)]
+
+
+def test_a_flood_by_or_about_strangers_hides_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(roster_module, "STATEMENTS_MAX", 40)
+    honest = [admit(A, A), admit(A, B), admit(B, C), remove(A, B, C)]
+    strangers = crowd(60)
+    by = [remove(stranger, A) for stranger in strangers]
+    about = [remove(C, stranger) for stranger in strangers]
+    roster = Roster.of(MESH, A.node_id, [*honest, *by, *about])
+    assert set(honest) <= roster.statements
+    assert len(roster.statements) == 40
+    assert set(roster.members) == ids(A, C)
+    assert set(roster.removed) == ids(B), "who was never let in is not removed either"
+
+
+def test_a_node_that_removes_the_same_one_often_is_heard_once():
+    many = [remove(A, B, *crowd(number)) for number in range(1, 30)]
+    roster = Roster.of(MESH, A.node_id, [admit(A, A), admit(A, B), *many])
+    assert len(roster.statements) == 3
+    assert B.node_id in roster.removed
+
+
+def test_a_roster_always_fits_its_message(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(roster_module, "ROSTER_MAX_BYTES", 20_000)
+    subjects, long = crowd(30), crowd(100)
+    statements = [admit(A, A), *(admit(A, one) for one in subjects), *(remove(A, one, *long) for one in subjects)]
+    roster = Roster.of(MESH, A.node_id, statements)
+    assert 10_000 < sum(map(len, roster.to_wire())) <= 20_000

@@ -14,6 +14,7 @@ import pytest
 
 from peerinfer.errors import HomeError, HomeNotOurs, PairingError
 from peerinfer.identity import files
+from peerinfer.identity import membership as membership_module
 from peerinfer.identity.admission import Admission
 from peerinfer.identity.keys import SigningKey
 from peerinfer.identity.storage import Identity, TrustNews
@@ -134,6 +135,48 @@ def test_removed_is_for_ever_but_leave_begins_anew(tmp_path: Path):
     assert facts(Identity.open(tmp_path / "lap")) == facts(lap)
     join(lap, desk)
     assert lap.node_id in desk.roster.members
+
+
+def test_a_node_that_knows_it_was_removed_may_join_elsewhere_or_leave(tmp_path: Path):
+    desk, lap, other = (Identity.open(tmp_path / name, name) for name in ("desk", "lap", "other"))
+    join(lap, desk)
+    assert not lap.is_alone
+    desk.remove(lap.node_id)
+    lap.merge_statements(desk.roster.to_wire())
+    assert lap.is_removed
+    join(lap, other)
+    assert (lap.mesh_id, lap.is_removed) == (other.mesh_id, False)
+
+
+def test_no_private_key_is_left_of_a_mesh_that_was_left(tmp_path: Path):
+    desk, lap = (Identity.open(tmp_path / name, name) for name in ("desk", "lap"))
+    join(lap, desk)
+    lap.leave()
+    keys = sorted(path.parent.name for path in (tmp_path / "lap").rglob("*.key*") if path.parent.name != "lap")
+    assert set(keys) == {lap.tls_files.key.parent.name}
+
+
+def test_a_removal_counts_though_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    desk, lap = (Identity.open(tmp_path / name, name) for name in ("desk", "lap"))
+    join(lap, desk)
+    third = SigningKey.create()
+    told = desk.roster.admitting(desk._membership.key, third.public_key, "x").removing(
+        desk._membership.key, third.node_id
+    )
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(membership_module, "write_private", full)
+    assert lap.merge_statements(told.to_wire())
+    assert third.node_id in lap.roster.removed
+    assert "No space left" in caplog.text
+    lap.save()
+    monkeypatch.undo()
+    lap.save()
+    assert third.node_id in Identity.open(tmp_path / "lap").roster.removed
 
 
 def test_joining_again_after_a_broken_attempt(tmp_path: Path):

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from peerinfer.errors import LinkDown, LinkError, NotTrusted, OutdatedCertificate
+from peerinfer.identity import membership
 from peerinfer.identity.authority import AuthorityParts
 from peerinfer.identity.certificates import leaf_certificate, to_pem
 from peerinfer.identity.keys import SigningKey
@@ -303,18 +304,24 @@ async def test_who_cannot_agree_stops_after_a_second_try(home: Home, monkeypatch
         assert a.ups == b.ups == []
 
 
-async def test_a_full_disk_leaves_the_old_ca_and_a_warning(
+async def test_on_a_full_disk_a_removal_counts_all_the_same_and_the_old_ca_stays(
     home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     home.desk.remove(home.mini.node_id)
-    trust = MeshTrust(home.lap)
+    trust, before = MeshTrust(home.lap), home.lap.authority.generation
 
-    def fail(*_: object) -> TrustNews:
-        raise OSError("No space left on device")
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(home.lap, "take_authority", fail)
+    monkeypatch.setattr(membership, "write_private", full)
     trust.take_authority(home.desk.node_id, MeshTrust(home.desk).authority_for(home.lap.node_id))
     assert "No space left" in caplog.text
+    assert home.lap.authority.generation == before
+    assert home.mini.node_id in home.lap.roster.removed
+    monkeypatch.undo()
+    home.lap.save()
+    trust.take_authority(home.desk.node_id, MeshTrust(home.desk).authority_for(home.lap.node_id))
+    assert home.lap.authority.generation == home.desk.authority.generation
 
 
 def test_a_ca_that_does_not_hold_is_reported(home: Home, caplog: pytest.LogCaptureFixture):
