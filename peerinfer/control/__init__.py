@@ -1,1 +1,2 @@
-"""What the cluster is and what it shall be: instances, the leader's duties, the worker's obedience."""
+"""What the cluster is and what it shall be: what people want, the leader's duties, the worker's obedience, and the state
+of it all as events folded into one value. The machines are pure; `service.py` is their door."""
