@@ -55,8 +55,8 @@ class Ghost:
     granted: dict[tuple[str, Ballot], int] = field(default_factory=dict)
     """The life in which a host granted a ballot."""
     marks: dict[tuple[str, int], dict[str, tuple[int, int]]] = field(default_factory=dict)
-    draining: set[tuple[str, Epoch]] = field(default_factory=set)
-    """Instances that some leader has told to be draining."""
+    given_up: set[tuple[str, Epoch]] = field(default_factory=set)
+    """Instances that some leader told to be draining, or dropped when one of their nodes was lost."""
     removed: set[str] = field(default_factory=set)
     asked: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     """Open requests: who asked, in which life, for which model's digest."""
@@ -109,7 +109,7 @@ class Ghost:
         """What is wanted, whole, in sight and not draining is dropped by nobody."""
         key = (command.instance, command.epoch)
         held = next((one.keeper.stages[key] for one in host.network.hosts.values() if one.has_ready(key)), None)
-        if held is None or key in self.draining:
+        if held is None or key in self.given_up:
             return
         instance = held.assignment.instance
         alive = {member.node for member in host.plane.members if member.state is Liveness.ALIVE}
@@ -120,6 +120,7 @@ class Ghost:
         )
         if is_wanted and is_whole:
             raise Violation("a whole instance dropped", f"{host.id} {instance}")
+        self.given_up.add(key)
 
     def promised(self, host: Host, ballot: Ballot) -> None:
         """A host saved a promise."""
@@ -200,7 +201,7 @@ class Ghost:
         if (election.leader == host.id) != (reign is not None) or (reign and reign.ballot != election.granted):
             raise Violation("a leader that does not obey itself", f"{host.id} {election.granted}")
         self.incarnations[host.id] = max(self.incarnations[host.id], host.disk.incarnation)
-        self.draining |= {(one.id, one.epoch) for one in host.plane.instances if one.state is InstanceState.DRAINING}
+        self.given_up |= {(one.id, one.epoch) for one in host.plane.instances if one.state is InstanceState.DRAINING}
         self._limits(host)
         self._snapshots(host)
         if host.removed and host.id not in host.removed:

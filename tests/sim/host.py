@@ -196,6 +196,9 @@ class Host:
         self.gossip.tick()
         self.control.tick()
         self.keeper.step()
+        if self.removed and self.chance.random() < 0.1:  # the real links lose none of it while they stand
+            for peer in self.facts:
+                self.network.send(self.id, peer, Removal(frozenset(self.removed)))
         self.ghost.looks(self)
 
     def take(self, sender: str, message: Any) -> None:
