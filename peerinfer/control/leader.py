@@ -73,6 +73,8 @@ class Leader:
             self._out.is_quiet = self._all.is_joining = True
         self._out.ballot = ballot
         self._out.changed = True
+        for placed in self._all:  # nobody obeys a command of the ballot before any more: what a worker lacks is missing
+            placed.commanded.clear()
         return self._out.empty(self.instances)
 
     def resign(self) -> None:

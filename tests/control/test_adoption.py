@@ -107,6 +107,18 @@ def test_what_a_worker_told_before_it_heard_the_command_says_nothing_of_it() -> 
     ]
 
 
+def test_what_a_worker_does_not_hold_under_a_higher_ballot_is_missing() -> None:
+    """The command to load it was of the ballot before, so it is not on its way any more."""
+    leader = leading(A, B)
+    placed = loaded(leader)
+    higher = Ballot(9, A)
+    leader.lead(higher, START_S + 1)
+    effects = leader.receive(placed.stages[0].node, StagesHeld(higher, ()), START_S + 2)
+    ready = {(one.id, one.epoch) for one in leader.instances if one.state is InstanceState.READY}
+    assert (placed.id, placed.epoch) not in ready
+    assert commands(effects)
+
+
 def test_a_node_that_came_back_has_time_to_tell_what_it_holds() -> None:
     leader = leading(A)
     loaded(leader)

@@ -204,7 +204,7 @@ class Ghost:
         self.given_up |= {(one.id, one.epoch) for one in host.plane.instances if one.state is InstanceState.DRAINING}
         self._limits(host)
         self._snapshots(host)
-        if host.removed and host.id not in host.removed:
+        if host.removed and host.id not in host.removed and not host.is_stopping:
             self._removals(host)
 
     def _limits(self, host: Host) -> None:
