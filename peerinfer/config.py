@@ -61,6 +61,8 @@ class NodeConfig:
     """Whether the daemon stays in the foreground and logs, without a terminal interface."""
     model: str = ""
     """Model to load when the node is up; empty loads none."""
+    shards_limit_bytes: int = 0
+    """Disk space that shard files may take together; 0 takes what is needed and leaves the system its reserve."""
     threads: int = 0
     """Threads that each stage computes with; 0 takes one for each physical core."""
     api_hosts: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from typing import Final
 from peerinfer.control.members import Member, Members
 from peerinfer.control.messages import LoadRequest
 from peerinfer.control.state import CONTEXT_MAX, SLOTS_MAX, STAGES_MAX, Instance, InstanceState, StagePlace
-from peerinfer.errors import BadRequest
+from peerinfer.errors import BadRequest, NoPlacement
 from peerinfer.gossip.liveness import Liveness
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
 from peerinfer.placement.fixed import Wanted, place_fixed
@@ -54,8 +54,23 @@ def wishes_of(request: LoadRequest, model: HeldModel) -> Wishes:
 
 
 def model_of(digest: str, members: Iterable[Member]) -> HeldModel | None:
-    """What any member says of the file with this digest."""
-    return next((model for member in members if (model := member.model(digest))), None)
+    """What any member says of the model with this digest: one that has all of it, if there is one."""
+    held = [model for member in members if (model := member.model(digest))]
+    return max(held, key=lambda model: model.is_whole, default=None)
+
+
+def is_here(model: HeldModel, members: Iterable[Member]) -> bool:
+    """Whether the members that are up have all weights of a model together, so that each can fetch what it needs."""
+    told = [member.model(model.digest) for member in members if member.state is Liveness.ALIVE]
+    held = [one for one in told if one is not None]
+    if any(one.is_whole for one in held):
+        return True
+    reached = 0
+    for start, end in sorted(piece for one in held for piece in one.held):
+        if start > reached:
+            return False
+        reached = max(reached, end)
+    return 0 < model.tensors <= reached
 
 
 def plan(
@@ -72,6 +87,11 @@ def plan(
 
     Raises `NoPlacement` or `BadRequest` with a sentence.
     """
+    if not is_here(model, members):
+        raise NoPlacement(
+            f"The nodes that are up do not have all of {model.name} together. "
+            "Switch on the node that has it, or pull it again."
+        )
     room = Room(wishes.context, wishes.slots)
     nodes, excluded = _candidates(model, members, obeying, standing, leaving)
     if wishes.stages:
@@ -84,6 +104,7 @@ def plan(
             min_nodes=wishes.min_nodes,
             policy=wishes.policy,
             first=first,
+            holders=frozenset(member.node for member in members if _has_whole(member, model)),
             excluded=excluded,
         )
     engines = {member.node: member.snapshot.engines[0] for member in members if member.snapshot and _runs(member)}
@@ -111,27 +132,30 @@ def _candidates(
     nodes: list[NodeMemory] = []
     excluded: list[Excluded] = []
     for member in members:
-        reason = _why_not(member, model) or ("" if member.node in obeying else "follows another leader at the moment")
+        reason = _why_not(member) or ("" if member.node in obeying else "follows another leader at the moment")
         if reason or member.snapshot is None:
             excluded.append(Excluded(member.node, member.name, reason))
         else:
             usable = _usable(member.snapshot, member.node, members, standing, leaving)
+            disk_free = member.snapshot.disk_free_bytes
+            if disk_free is not None and not _has_whole(member, model):
+                usable = min(usable, disk_free)  # what it loads it must fetch, and keep
             nodes.append(NodeMemory(member.node, member.name, usable))
     return nodes, excluded
 
 
-def _why_not(member: Member, model: HeldModel) -> str:
+def _why_not(member: Member) -> str:
     """Why this member cannot take part; empty if it can."""
     if member.state is not Liveness.ALIVE:
         return "is unreachable"
     if member.snapshot is None:
         return "has not told yet what it holds"
-    if member.model(model.digest) is None:
-        other = next((held for held in member.snapshot.models if held.name == model.name), None)
-        if other is not None:
-            return f"has another file under the name {model.name} (digest {other.digest[:12]}, not {model.digest[:12]})"
-        return f"does not have the file of {model.name}"
     return "" if _runs(member) else "has no engine that runs models"
+
+
+def _has_whole(member: Member, model: HeldModel) -> bool:
+    held = member.model(model.digest)
+    return held is not None and held.is_whole
 
 
 def _runs(member: Member) -> bool:

@@ -21,6 +21,8 @@ ENGINES_MAX: Final = 8
 MODELS_MAX: Final = 256
 """Model files told to peers; a larger library still serves locally, and whatever overflows the payload is left out."""
 STAGES_MAX: Final = 64
+RANGES_MAX: Final = 64
+"""Ranges of tensors of one model on one node: in a file the tensors of a layer stand together."""
 CUTS_MAX: Final = 1024
 """Legal cuts of one model: more layers than any model has."""
 NUMBER_MAX: Final = 2**63 - 1
@@ -59,6 +61,15 @@ class HeldModel:
     """Tokens the model was trained for; 0 if it does not say."""
     legal_cuts: tuple[int, ...]
     """Layers at which a stage may begin, besides 0; empty if the model must run whole."""
+    tensors: int = 0
+    """Number of its tensors; 0 where that is not told, and all are meant to be here."""
+    held: tuple[tuple[int, int], ...] = ()
+    """Half-open ranges of the numbers of those that are here: a node that fetched a stage has some of them."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the node has all of its weights."""
+        return not self.tensors or self.held == ((0, self.tensors),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,8 @@ class Snapshot:
     engines: tuple[str, ...] = ()
     models: tuple[HeldModel, ...] = ()
     stages: tuple[HeldStage, ...] = ()
+    disk_free_bytes: int | None = None
+    """Room for what must be fetched; None if it is not known."""
 
 
 def clean(text: str, max_bytes: int = NAME_MAX_BYTES) -> str:
@@ -138,6 +151,7 @@ def decode_snapshot(payload: bytes) -> Snapshot:
             engines=_rows(values.get("engines", []), ENGINES_MAX, _name),
             models=_rows(values.get("models", []), MODELS_MAX, _model),
             stages=_rows(values.get("stages", []), STAGES_MAX, _stage),
+            disk_free_bytes=None if values.get("disk_free_bytes") is None else _whole(values["disk_free_bytes"]),
         )
     except KeyError as error:
         raise BadFrame(f"A snapshot without {error}.") from None
@@ -164,9 +178,21 @@ def _device(item: object) -> Device:
 
 
 def _model(item: object) -> HeldModel:
-    name, digest, size, layers, layer, embedding, head, kv, context, cuts = _row(item, 10)
+    name, digest, size, layers, layer, embedding, head, kv, context, cuts, tensors, held = _row(item, 12)
     counts = (_whole(value) for value in (size, layers, layer, embedding, head, kv, context))
-    return HeldModel(_name(name), _word(digest), *counts, legal_cuts=_rows(cuts, CUTS_MAX, _whole))
+    return HeldModel(
+        _name(name),
+        _word(digest),
+        *counts,
+        legal_cuts=_rows(cuts, CUTS_MAX, _whole),
+        tensors=_whole(tensors),
+        held=_rows(held, RANGES_MAX, _range),
+    )
+
+
+def _range(item: object) -> tuple[int, int]:
+    start, end = _row(item, 2)
+    return _whole(start), _whole(end)
 
 
 def _stage(item: object) -> HeldStage:

@@ -36,7 +36,7 @@ def replacing(final: Path) -> Generator[Path]:
         yield partial
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
-        _rename(partial, final)
+        replace_file(partial, final)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"The disk became full while {final.name} was written. Free some space.") from None
@@ -73,7 +73,8 @@ def check_room(folder: Path, n_bytes: int, name: str) -> None:
         )
 
 
-def _rename(partial: Path, final: Path) -> None:
+def replace_file(partial: Path, final: Path) -> None:
+    """Gives `partial` the name `final`, in place of whatever had it. Raises `OSError`."""
     try:
         os.replace(partial, final)
     except PermissionError:

@@ -15,7 +15,7 @@ from gguf.quants import dequantize
 
 from peerinfer.errors import BadRequest, CorruptModel, ModelError, UnsupportedModel
 from peerinfer.models.architectures import architecture
-from peerinfer.models.facts import EMBEDDING_TENSOR, model_facts
+from peerinfer.models.facts import EMBEDDING_TENSOR
 from peerinfer.models.gguf import read_header
 
 
@@ -24,15 +24,15 @@ class EmbeddingTable:
 
     def __init__(self, path: Path) -> None:
         header = read_header(path)
-        facts = model_facts(header)
-        tensor = header.by_name[EMBEDDING_TENSOR]
-        self.n_embd = facts.n_embd
-        self.n_vocab = facts.n_vocab
+        tensor = header.by_name.get(EMBEDDING_TENSOR)
+        if tensor is None or len(tensor.shape) != 2:
+            raise CorruptModel(f"{header.name} has no embedding table. Load the model again.")
+        self.n_embd, self.n_vocab = tensor.shape
         self._name = header.name
         self._type = tensor.type
         self._offset = tensor.offset
-        self._row_bytes = tensor.n_bytes // facts.n_vocab
-        self._factor = np.float32(architecture(facts.architecture).embedding_factor(header))
+        self._row_bytes = tensor.n_bytes // self.n_vocab
+        self._factor = np.float32(architecture(header.text("general.architecture")).embedding_factor(header))
         try:
             dequantize(np.zeros((1, self._row_bytes), np.uint8), self._type)
         except NotImplementedError:

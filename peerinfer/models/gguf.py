@@ -89,6 +89,8 @@ class TensorInfo:
     offset: int
     """Absolute, in bytes from the start of the file."""
     n_bytes: int
+    part: int = 0
+    """Number of the file of its model, from 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What stands in a shard file: a plan made from the model's header, then written, the weights copied byte for byte.
+"""What stands in a shard file: a plan made from the model's header; the weights are copied byte for byte.
 
 A shard keeps the architecture and hyper-parameters of its model, and the layers of its range numbered from 0.
 
@@ -7,29 +7,24 @@ A shard keeps the architecture and hyper-parameters of its model, and the layers
 - A last stage has the final norm and the head. The head is stored as the embedding table, which llama.cpp takes for
   the head where `output.weight` is missing; so it loads no table in which nobody looks anything up.
 - A vocabulary file has header and tokenizer without weights, to be opened with `vocab_only`.
+- An embedding file has the table that a first stage looks tokens up in, where the model's own file is elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+from gguf import GGMLQuantizationType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
 from peerinfer.models.architectures import Architecture, architecture, check_cut
 from peerinfer.models.facts import EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR, ModelFacts, layer_of, model_facts
-from peerinfer.models.gguf import ALIGNMENT_DEFAULT, GgufHeader, TensorInfo, Value, ValueType
+from peerinfer.models.gguf import GgufHeader, TensorInfo, Value, ValueType
 from peerinfer.models.gguf_cursor import StringArray
-
-COPY_CHUNK_BYTES = 4 << 20
-"""Copied at once: few calls, little memory."""
-HEADER_ROOM_BYTES = 64 << 10
-"""Allowance for names and padding when the size of a shard is foretold."""
 
 _GENERAL_KEYS = ("general.file_type", "general.quantization_version")
 _SKIPPED_KEYS = ("general.architecture", "general.alignment")
@@ -54,15 +49,13 @@ class ShardPlan:
     architecture: str
     metadata: dict[str, Entry]
     sources: tuple[Source, ...]
-    n_bytes: int
-    """Upper bound of the size of the file."""
 
 
 def plan_vocabulary(header: GgufHeader) -> ShardPlan:
     """Everything of the header, and no weights. Raises `CorruptModel` if there is no tokenizer."""
     header.text("tokenizer.ggml.model")
     metadata = {key: _entry(header, key, value) for key, value in header.metadata.items() if key not in _SKIPPED_KEYS}
-    return ShardPlan(header.text("general.architecture"), metadata, (), header.data_offset + HEADER_ROOM_BYTES)
+    return ShardPlan(header.text("general.architecture"), metadata, ())
 
 
 def plan_stage(header: GgufHeader, first_layer: int, last_layer: int, kind: str) -> ShardPlan:
@@ -79,23 +72,23 @@ def plan_stage(header: GgufHeader, first_layer: int, last_layer: int, kind: str)
     sources = (*ends, *_layers(header, rules, first_layer, last_layer))
     metadata = _stage_metadata(header, facts, rules, first_layer, last_layer)
     metadata[f"{facts.architecture}.vocab_size"] = (1 if kind == "trunk" else facts.n_vocab, ValueType.UINT32, None)
-    n_bytes = HEADER_ROOM_BYTES + sum(_padded(source.info.n_bytes) for source in sources) + 256 * len(sources)
-    return ShardPlan(facts.architecture, metadata, sources, n_bytes)
+    return ShardPlan(facts.architecture, metadata, sources)
 
 
-def write_shard(plan: ShardPlan, model: Path, path: Path, progress: Callable[[float], None]) -> None:
-    """Writes `plan` to `path`, with the weights of the file `model`; tells `progress` the share done, 0 … 1."""
-    _write_header(plan, path)
-    total = sum(source.info.n_bytes for source in plan.sources)
-    done = 0
-    with path.open("ab") as output, model.open("rb") as weights:
-        output.write(_padding(output.tell()))
-        for source in plan.sources:
-            for piece in _pieces(weights, source):
-                output.write(piece)
-                done += len(piece)
-                progress(done / total)
-            output.write(_padding(source.info.n_bytes))
+def plan_whole(header: GgufHeader) -> ShardPlan:
+    """All of the model, in one file. Raises `CorruptModel` for contradictions."""
+    metadata = {key: _entry(header, key, value) for key, value in header.metadata.items() if key not in _SKIPPED_KEYS}
+    return ShardPlan(
+        header.text("general.architecture"), metadata, tuple(Source(one.name, one) for one in header.tensors)
+    )
+
+
+def plan_embedding(header: GgufHeader) -> ShardPlan:
+    """The embedding table, and the hyper-parameters that tell what it is multiplied by."""
+    prefix = f"{header.text('general.architecture')}."
+    metadata = {key: _entry(header, key, value) for key, value in header.metadata.items() if key.startswith(prefix)}
+    table = header.by_name[EMBEDDING_TENSOR]
+    return ShardPlan(header.text("general.architecture"), metadata, (Source(EMBEDDING_TENSOR, table),))
 
 
 def _stage_metadata(
@@ -164,43 +157,3 @@ def _layers(header: GgufHeader, rules: Architecture, first_layer: int, last_laye
                 f"{header.name} cannot be cut: what its tensor {info.name!r} is for is not known. "
                 "Run it whole on one node."
             )
-
-
-def _write_header(plan: ShardPlan, path: Path) -> None:
-    writer = GGUFWriter(path, plan.architecture)
-    try:
-        for key, (value, kind, items) in plan.metadata.items():
-            if kind is ValueType.ARRAY and not value:
-                continue  # the package cannot write an empty array, which says nothing
-            writer.add_key_value(key, value, GGUFValueType(kind), None if items is None else GGUFValueType(items))
-        for source in plan.sources:
-            info = source.info
-            writer.add_tensor_info(source.name, info.shape[::-1], np.dtype(np.float32), info.n_bytes, info.type)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-    finally:
-        writer.close()
-
-
-def _padded(n_bytes: int) -> int:
-    return -(-n_bytes // ALIGNMENT_DEFAULT) * ALIGNMENT_DEFAULT
-
-
-def _padding(n_bytes: int) -> bytes:
-    return bytes(_padded(n_bytes) - n_bytes)
-
-
-def _pieces(weights: BinaryIO, source: Source) -> Iterator[bytes]:
-    """The bytes of one tensor, in pieces that fit in memory."""
-    if source.content is not None:
-        yield source.content
-        return
-    weights.seek(source.info.offset)
-    left = source.info.n_bytes
-    while left:
-        piece = weights.read(min(left, COPY_CHUNK_BYTES))
-        if not piece:
-            raise CorruptModel("The model file became shorter while a shard was cut from it. Fetch it again.")
-        left -= len(piece)
-        yield piece

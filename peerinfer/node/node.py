@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from peerinfer.clock import monotonic
 from peerinfer.config import NodeConfig
 from peerinfer.errors import PortInUse, Unavailable
 from peerinfer.identity.storage import Identity
 from peerinfer.models.store import ModelStore
+from peerinfer.models.warehouse import Warehouse
 from peerinfer.node.session import MeshSession
 from peerinfer.pipeline.requests import Answer, ChatRequest
 
@@ -21,6 +23,7 @@ class Node:
         self.config = config
         self.identity = Identity.open(config.home, config.name)
         self.store = ModelStore(config.home)
+        self.warehouse = Warehouse(config.home, self.store, monotonic, config.shards_limit_bytes)
         self._session: MeshSession | None = None
         self._port = config.listen.port
         self._switching = asyncio.Lock()
@@ -40,6 +43,7 @@ class Node:
         """Ends the session."""
         async with self._switching:
             await self._end()
+            await self.store.stop()
 
     async def change_membership(self, addresses: Sequence[str] = ()) -> None:
         """The identity now is that of another mesh: a new session, which dials `addresses` first."""
@@ -56,7 +60,7 @@ class Node:
         return await self.session.gateway.open(request)
 
     async def _begin(self, addresses: Sequence[str]) -> None:
-        session = MeshSession(self.config, self.identity, self.store)
+        session = MeshSession(self.config, self.identity, self.store, self.warehouse)
         try:
             await session.start(self._port, addresses)
         except BaseException:

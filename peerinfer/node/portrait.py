@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import peerinfer
 from peerinfer.clock import Clock
-from peerinfer.gossip.snapshot import Device, HeldModel, HeldStage, Snapshot
-from peerinfer.models.store import ModelEntry, ModelStore
+from peerinfer.gossip.snapshot import RANGES_MAX, Device, HeldModel, HeldStage, Snapshot
+from peerinfer.models.facts import ModelFacts
+from peerinfer.models.store import ModelStore
+from peerinfer.models.warehouse import Warehouse
 from peerinfer.telemetry.collector import Collector
 
 ENGINES = ("llama.cpp",)
@@ -23,12 +26,15 @@ class Portrait:
         self,
         name: str,
         store: ModelStore,
+        warehouse: Warehouse,
+        *,
         held: Callable[[], tuple[HeldStage, ...]],
         collector: Collector,
         clock: Clock,
     ) -> None:
         self._name = name
         self._store = store
+        self._warehouse = warehouse
         self._held = held
         self._collector = collector
         self._clock = clock
@@ -50,6 +56,7 @@ class Portrait:
             engines=ENGINES,
             models=self.models,
             stages=self._held(),
+            disk_free_bytes=self._warehouse.room_bytes(),
         )
 
     async def run(self, announce: Callable[[], None]) -> None:
@@ -60,20 +67,24 @@ class Portrait:
 
     async def refresh(self, announce: Callable[[], None]) -> None:
         """Looks at the model files now."""
-        listing = await asyncio.to_thread(self._store.listing)
-        models = tuple(held_model(entry) for entry in listing.models)
-        if models != self.models:
-            self.models = models
+        listing = await self._store.listing()
+        models = [held_model(entry.name, entry.digest, entry.size_bytes, entry.facts) for entry in listing.models]
+        for dossier in await self._warehouse.partial_models():
+            name = self._warehouse.name_of(dossier.digest)
+            model = held_model(name, dossier.digest, dossier.manifest.n_bytes, dossier.facts)
+            held = (await self._warehouse.held_ranges(dossier))[:RANGES_MAX]
+            models.append(replace(model, tensors=len(dossier.manifest.tensor_bytes), held=held))
+        if tuple(models) != self.models:
+            self.models = tuple(models)
             announce()
 
 
-def held_model(entry: ModelEntry) -> HeldModel:
-    """What placement on another node needs to know of a model file here."""
-    facts = entry.facts
+def held_model(name: str, digest: str, size_bytes: int, facts: ModelFacts) -> HeldModel:
+    """What placement on another node needs to know of a model here."""
     return HeldModel(
-        name=entry.name,
-        digest=entry.digest,
-        size_bytes=entry.size_bytes,
+        name=name,
+        digest=digest,
+        size_bytes=size_bytes,
         layers=facts.n_layers,
         layer_bytes=max(facts.layer_bytes),
         embedding_bytes=facts.embedding_bytes,

@@ -28,7 +28,10 @@ from peerinfer.gossip.storage import Incarnation
 from peerinfer.identity.authority import HINT_PERIOD_S, discovery_hint
 from peerinfer.identity.storage import Identity
 from peerinfer.models.store import ModelStore
+from peerinfer.models.throttle import Throttle
+from peerinfer.models.warehouse import Warehouse
 from peerinfer.net.address import is_ip_address, split_address
+from peerinfer.net.bulk import BulkClient, BulkServer
 from peerinfer.net.connector import Connector
 from peerinfer.net.dialer import Dialer
 from peerinfer.net.discovery import Discovery
@@ -56,22 +59,31 @@ log = logging.getLogger(__name__)
 class MeshSession:
     """Links, gossip, control and pipeline of one membership, from `start` to `stop`."""
 
-    def __init__(self, config: NodeConfig, identity: Identity, store: ModelStore) -> None:
+    def __init__(self, config: NodeConfig, identity: Identity, store: ModelStore, warehouse: Warehouse) -> None:
         self._config = config
         self._identity = identity
         self._store = store
+        self._warehouse = warehouse
         node = identity.node_id
         incarnation = Incarnation(config.home / "incarnation")
         self.switchboard = Switchboard(node)
         trust = MeshTrust(identity)
         self._connector = Connector(trust, self.switchboard, identity.name, incarnation.value)
-        self._server = LinkServer(self._connector)
+        self._bulk = BulkClient(trust, self.switchboard)
+        self._server = LinkServer(self._connector, BulkServer(warehouse.answer))
         self._dialer = Dialer(self.switchboard, self._connector.dial, PeerBook(config.home / PEERS_FILE))
         self.discovery: Discovery | None = None
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
         trust.on_news = self.roster.heard
-        self._pipeline = PipelineService(self.switchboard, store, config.threads, monotonic)
-        self.portrait = Portrait(identity.name, store, self._pipeline.held, Collector(default_probes()), monotonic)
+        self._pipeline = PipelineService(self.switchboard, warehouse, config.threads, monotonic)
+        self.portrait = Portrait(
+            identity.name,
+            store,
+            warehouse,
+            held=self._pipeline.held,
+            collector=Collector(default_probes()),
+            clock=monotonic,
+        )
         self._signatures = Signatures(identity)
         self._gossip = GossipService(
             identity,
@@ -89,8 +101,10 @@ class MeshSession:
             around=self._surroundings(),
             chance=random.Random(),  # noqa: S311  (spreads candidates in time; nothing secret)
         )
-        self._tokenizers = TokenizerPool(store)
+        self._tokenizers = TokenizerPool(warehouse)
         self.gateway = Gateway(self.switchboard, self.control.requests, self._tokenizers, monotonic)
+        warehouse.peers = self._bulk
+        warehouse.throttle = Throttle(self._pipeline.is_busy, monotonic)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
         """Where this node takes links."""
@@ -125,6 +139,9 @@ class MeshSession:
             await self.discovery.close()
         await self._pipeline.stop()
         await self._tokenizers.stop()
+        if self._warehouse.peers is self._bulk:
+            self._warehouse.peers = None
+        await self._bulk.close()
         await self._connector.close()
         await self._server.close()
 
@@ -158,18 +175,18 @@ class MeshSession:
 
     async def add_model(self, path: Path) -> str:
         """Takes in a model file that a person on this machine named; gives its name. Raises as `ModelStore.add`."""
-        entry = await asyncio.to_thread(self._store.add, path)
+        entry = await self._store.add(path)
         await self.portrait.refresh(self._gossip.announce)
         return entry.name
 
     async def _find(self, model: str) -> HeldModel | None:
         """A model of this node by its name, which may come from anybody and is never made a path."""
         try:
-            entry = await asyncio.to_thread(self._store.find, model)
+            entry = await self._store.find(model)
         except UnknownModel:
             return None
         await self.portrait.refresh(self._gossip.announce)
-        return held_model(entry)
+        return held_model(entry.name, entry.digest, entry.size_bytes, entry.facts)
 
     def _nearby(self) -> list[Neighbour]:
         seen = self.discovery.nearby() if self.discovery is not None else ()

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from peerinfer.clock import Clock, monotonic_us
 from peerinfer.control.worker import StageAssignment
 from peerinfer.engine.base import StageSpec
-from peerinfer.errors import BadFrame, LinkDown, ModelError, PeerinferError
+from peerinfer.errors import BadFrame, LinkDown, PeerinferError
 from peerinfer.gossip.snapshot import HeldStage
-from peerinfer.models.store import ModelStore
+from peerinfer.models.warehouse import Warehouse
 from peerinfer.net.frames import Epoch, is_frame_id, peek
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.pipeline.first import FirstStage
@@ -38,9 +38,9 @@ class _Held:
 class PipelineService:
     """Holds stages (it is control's `StageKeeper`) and feeds them from the switchboard."""
 
-    def __init__(self, switchboard: Switchboard, store: ModelStore, threads: int, clock: Clock) -> None:
+    def __init__(self, switchboard: Switchboard, warehouse: Warehouse, threads: int, clock: Clock) -> None:
         self._switchboard = switchboard
-        self._store = store
+        self._warehouse = warehouse
         self._threads = threads
         self._clock = clock
         self._held: dict[Key, _Held] = {}
@@ -94,9 +94,14 @@ class PipelineService:
             return
         if held.first is not None:
             held.first.close("stage_lost", "This model was moved or unloaded. Send the request again.")
-        task = asyncio.get_running_loop().create_task(held.runner.stop())
+        task = asyncio.get_running_loop().create_task(self._end((instance_id, epoch), held.runner))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    async def _end(self, key: Key, runner: StageRunner) -> None:
+        await runner.stop()
+        if key not in self._held:
+            self._warehouse.release(key)
 
     def held(self) -> tuple[HeldStage, ...]:
         """What this node holds, and how fast it is."""
@@ -126,29 +131,29 @@ class PipelineService:
             for (instance_id, _), held in self._held.items()
         ]
 
+    def is_busy(self) -> bool:
+        """Whether requests run through a stage here."""
+        return any(held.runner.is_busy for held in self._held.values())
+
     def active_slots(self) -> dict[str, int]:
         """Taken slots by instance, where this node runs the first stage."""
         return {key[0]: held.first.batcher.active for key, held in self._held.items() if held.first is not None}
 
-    def _prepare(self, ring: Ring, progress: Callable[[float], None]) -> StageSpec:
-        """In a thread: finds the model by its digest, writes the shard if need be, and describes the stage."""
+    async def _prepare(self, ring: Ring, progress: Callable[[float], None]) -> StageSpec:
+        """Has the stage's files made, or fetched, by the model's digest, and describes the stage."""
         instance = ring.instance
-        entry = self._store.by_digest(instance.digest)
-        if entry is None:
-            raise ModelError(
-                f"This node does not have the file of {instance.model} with digest {instance.digest[:12]}…; "
-                "put the same file into its models folder."
-            )
         first_layer, last_layer = ring.layers
-        kind, shard = self._store.stage_file(entry, first_layer, last_layer, progress)
+        files = await self._warehouse.stage_files(
+            (instance.id, instance.epoch), instance.digest, instance.model, ring.layers, progress
+        )
         return StageSpec(
-            kind=kind,
+            kind=files.kind,
             first=ring.is_first,
-            shard_path=str(shard),
-            model_path=str(entry.path),
+            shard_path=str(files.shard),
+            model_path=str(files.embedding),
             layers=last_layer - first_layer,
-            n_embd=entry.facts.n_embd,
-            n_vocab=entry.facts.n_vocab,
+            n_embd=files.facts.n_embd,
+            n_vocab=files.facts.n_vocab,
             context=instance.context,
             slots=instance.slots,
             threads=self._threads,

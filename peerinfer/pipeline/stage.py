@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,10 +31,14 @@ CALL_MAX_S = 110.0
 REBIRTHS_MAX = 3
 """Deaths of the child within `REBIRTH_SPAN_S` after which the stage is given up."""
 REBIRTH_SPAN_S = 60.0
+BUSY_S = 2.0
+"""After a step a stage counts as busy for so long: the next one of the same answer comes sooner."""
 
 Parts = tuple[bytes | memoryview, ...]
 Report = Callable[[str, str, float], None]
 """Told (state, reason, progress): `loading`, `ready` or `failed`."""
+Prepare = Callable[[Callable[[float], None]], Awaitable[StageSpec]]
+"""Makes ready what a stage loads; tells the share done, 0 … 1."""
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +80,10 @@ class StageRunner:
         self._deaths: deque[float] = deque(maxlen=REBIRTHS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._stepped_at = -BUSY_S
 
-    def start(self, prepare: Callable[[Callable[[float], None]], StageSpec]) -> None:
-        """Begins to load: `prepare` (run in a thread) makes the shard and gives the spec."""
+    def start(self, prepare: Prepare) -> None:
+        """Begins to load: `prepare` makes or fetches the shard, tells its progress, and gives the spec."""
         self._spawn(self._load(prepare))
         self._spawn(self._send_queued())
 
@@ -100,7 +105,13 @@ class StageRunner:
             self._trouble(step, "engine_error", "Too many steps wait at one stage.")
             return
         self._inbox.append((step, parts, decode_rows))
+        self._stepped_at = self._clock()
         self._feed()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests run through this stage."""
+        return self._clock() - self._stepped_at < BUSY_S
 
     @property
     def pid(self) -> int:
@@ -113,14 +124,9 @@ class StageRunner:
 
     # ---- the child
 
-    async def _load(self, prepare: Callable[[Callable[[float], None]], StageSpec]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def told(progress: float) -> None:
-            loop.call_soon_threadsafe(self._loading, progress * 0.5)
-
+    async def _load(self, prepare: Prepare) -> None:
         try:
-            spec = await asyncio.to_thread(prepare, told)
+            spec = await prepare(lambda share: self._loading(share * 0.5))
             host = await StageHost.start(spec, lambda share: self._loading(0.5 + share * 0.5), self._died)
         except PeerinferError as error:
             self._give_up(str(error))

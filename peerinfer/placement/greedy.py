@@ -14,7 +14,7 @@ and the last stand in order of free memory only, so an exotic fit can be missed.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import permutations
 from typing import Final
 
@@ -47,9 +47,12 @@ def place(
     min_nodes: int = 1,
     policy: str = "latency",
     first: str = "",
+    holders: Collection[str] = (),
     excluded: Sequence[Excluded] = (),
 ) -> Stages:
     """Stages in ring order on at least `min_nodes` nodes; node `first` begins the ring if it takes part.
+
+    A node that has the model already (`holders`) is preferred where one node is enough.
 
     Raises `NoPlacement` with a sentence that says what is short, what to try, and who was left out and why.
     """
@@ -58,18 +61,21 @@ def place(
     fewest = max(1, min_nodes)
     counts = range(fewest, most + 1)
     for count in reversed(counts) if policy == "spread" else counts:
-        chosen = _solo(model, room, ranked, first) if count == 1 else ranked[:count]
+        chosen = _solo(model, room, ranked, first, holders) if count == 1 else ranked[:count]
         stages = _split(model, room, chosen, first)
         if stages:
             return stages
     raise NoPlacement(_why_not(model, room, ranked, fewest, excluded))
 
 
-def _solo(model: ModelNumbers, room: Room, ranked: list[NodeMemory], first: str) -> list[NodeMemory]:
-    """The node that asks if it holds all of the model, else the one with most room."""
+def _solo(
+    model: ModelNumbers, room: Room, ranked: list[NodeMemory], first: str, holders: Collection[str]
+) -> list[NodeMemory]:
+    """Of the nodes with enough room: one that has the model, the node that asks, the one with most room."""
     needed = stage_bytes(model, room, 0, model.layers)
-    asking = [node for node in ranked if node.node == first and node.usable_bytes >= needed]
-    return asking or ranked[:1]
+    fitting = [node for node in ranked if node.usable_bytes >= needed]
+    best = sorted(fitting, key=lambda node: (node.node not in holders, node.node != first))
+    return (best or ranked)[:1]
 
 
 def _split(model: ModelNumbers, room: Room, chosen: list[NodeMemory], first: str) -> Stages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ class Daemon:
     def __init__(self, folder: Path, name: str, models: Sequence[Path] = ()) -> None:
         self.name = name
         self.home = folder / name
+        self.port = 0
+        """Where it takes links; kept when it starts again, as it is at a person's home."""
         self._process: subprocess.Popen[bytes] | None = None
         (self.home / "models").mkdir(parents=True)
         self.home.chmod(0o700)
@@ -42,7 +45,7 @@ class Daemon:
     def start(self, *options: str) -> None:
         """Begins to start; `wait` waits."""
         log = (self.home / "log").open("ab")
-        address = ("--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--threads", "1", "--no-mdns")
+        address = ("--api", "127.0.0.1:0", "--listen", f"127.0.0.1:{self.port}", "--threads", "1", "--no-mdns")
         command = [*PEERINFER, "up", "--headless", "--home", str(self.home), "--name", self.name, *address, *options]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
@@ -55,6 +58,7 @@ class Daemon:
             assert self._process.poll() is None, (self.home / "log").read_text()
             assert time.monotonic() < deadline, (self.home / "log").read_text()
             time.sleep(0.05)
+        self.port = int(re.findall(r"peers on port (\d+)", (self.home / "log").read_text())[-1])
 
     def stop(self) -> None:
         """Ends it, gently at first."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from peerinfer.models.store import ModelStore
+from tests.bundled import bundled_model
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +24,12 @@ def test_the_demo_answers_as_the_whole_model(tmp_path: Path) -> None:
     assert len(shown["stages"]) == 3
     assert len(shown["token_ids"]) == 24
     assert shown["text"]
-    assert shown["token_ids"] == _greedy(tmp_path, shown["prompt_token_ids"], 24)
+    assert shown["token_ids"] == _greedy(shown["prompt_token_ids"], 24)
 
 
-def _greedy(home: Path, prompt: list[int], count: int) -> list[int]:
+def _greedy(prompt: list[int], count: int) -> list[int]:
     """What llama-cpp-python gives greedily for the whole model."""
-    entry = ModelStore(home).find("smollm2")
-    model = llama_cpp.Llama(str(entry.path), n_ctx=512, verbose=False)
+    model = llama_cpp.Llama(str(bundled_model()), n_ctx=512, verbose=False)
     tokens: list[int] = []
     for token in model.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0):
         tokens.append(token)

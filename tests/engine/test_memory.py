@@ -10,8 +10,12 @@ import pytest
 from peerinfer.engine.base import OpenSlot, Sampling, StageSpec
 from peerinfer.engine.host import StageHost
 from peerinfer.engine.orders import encode_orders
-from peerinfer.models.store import ModelStore
+from peerinfer.models.facts import model_facts
+from peerinfer.models.gguf import read_header
+from peerinfer.models.shards import stage_key
 from peerinfer.net.frames import Epoch, Row, StepFrame, encode_frame
+from tests.bundled import bundled_model
+from tests.cutting import cut
 
 BESIDES_MAX_BYTES = 150_000_000
 LAYERS = 10
@@ -24,19 +28,20 @@ pytestmark = pytest.mark.slow
 async def test_a_trunk_holds_its_shard_its_cache_and_little_else(
     tmp_path: Path, first_layer: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = ModelStore(tmp_path)
-    entry = store.find("smollm2")
-    kind, shard = store.stage_file(entry, first_layer, first_layer + LAYERS)
+    model = bundled_model()
+    facts = model_facts(read_header(model))
+    key = stage_key("0" * 64, first_layer, first_layer + LAYERS, facts.n_layers)
+    shard = cut(model, key, tmp_path)
     first = first_layer == 0
     shard_bytes = shard.stat().st_size
     spec = StageSpec(
-        kind=kind,
+        kind=key.kind,
         first=first,
         shard_path=str(shard),
-        model_path=str(entry.path),
+        model_path=str(model),
         layers=LAYERS,
-        n_embd=entry.facts.n_embd,
-        n_vocab=entry.facts.n_vocab,
+        n_embd=facts.n_embd,
+        n_vocab=facts.n_vocab,
         context=4096,
         slots=4,
         threads=1,

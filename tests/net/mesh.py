@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from peerinfer.clock import monotonic_us
 from peerinfer.errors import NotTrusted
 from peerinfer.net.authority_messages import RotatedAuthority
+from peerinfer.net.bulk import BulkClient, BulkServer, Handler
 from peerinfer.net.connector import Connector
 from peerinfer.net.link_messages import PROTOCOL
 from peerinfer.net.server import LinkServer
@@ -106,6 +107,8 @@ class Node:
     protocol: int = PROTOCOL
     port: int = 0
     ups: list[tuple[str, bool]] = field(default_factory=list)
+    handler: Handler | None = None
+    """Answers bulk questions."""
 
     def __post_init__(self) -> None:
         self.id = self.trust.node_id
@@ -121,7 +124,8 @@ class Node:
         )
         self.refusals: list[Exception] = []
         self.connector.on_refused = lambda _, error: self.refusals.append(error)
-        self.server = LinkServer(self.connector)
+        self.bulk = BulkClient(self.trust, self.board)
+        self.server = LinkServer(self.connector, BulkServer(self.handler) if self.handler else None)
 
     async def start(self) -> Node:
         self.port = await self.server.start("127.0.0.1", self.port)
@@ -132,6 +136,7 @@ class Node:
         return f"127.0.0.1:{self.port}"
 
     async def close(self) -> None:
+        await self.bulk.close()
         await self.connector.close()
         await self.server.close()
 

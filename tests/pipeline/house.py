@@ -12,6 +12,7 @@ from peerinfer.control.effects import StageAssignment
 from peerinfer.control.state import Instance, InstanceState, StagePlace
 from peerinfer.errors import LinkDown, UnknownModel
 from peerinfer.models.store import ModelStore
+from peerinfer.models.warehouse import Warehouse
 from peerinfer.net.frames import Epoch
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.pipeline.gateway import Gateway
@@ -58,13 +59,29 @@ class House:
 
     def __init__(self, home: Path, model: str, nodes: int, *, context: int = 512, slots: int = 4) -> None:
         self.store = ModelStore(home)
-        entry = self.store.add(Path(model)) if model.endswith(".gguf") else self.store.find(model)
+        self.warehouse = Warehouse(home, self.store, monotonic)
+        self._shape = (model, nodes, context, slots)
         self.ids = [f"{number:032x}" for number in range(1, nodes + 1)]
         boards: dict[str, MemorySwitchboard] = {}
         self.boards = [MemorySwitchboard(node, boards) for node in self.ids]
+        self.pipelines = [PipelineService(board, self.warehouse, 1, monotonic) for board in self.boards]
+        self.tokenizers = TokenizerPool(self.warehouse)
+        self.gateways = [Gateway(board, self, self.tokenizers, monotonic) for board in self.boards]
+        self._ticking: list[asyncio.Task[None]] = []
+
+    async def ensure(self, model: str) -> Instance:
+        """The gateway's view of control."""
+        if model not in ("", self.instance.model):
+            raise UnknownModel(f"There is no model {model}.")
+        return self.instance
+
+    async def _instance(self) -> Instance:
+        model, nodes, context, slots = self._shape
+        by_path = model.endswith(".gguf")
+        entry = await self.store.add(Path(model)) if by_path else await self.store.find(model)
         layers = entry.facts.n_layers
         bounds = [layers * number // nodes for number in range(nodes + 1)]
-        self.instance = Instance(
+        return Instance(
             id="ab" * 16,
             model=entry.name,
             digest=entry.digest,
@@ -77,18 +94,9 @@ class House:
             context=context,
             slots=slots,
         )
-        self.pipelines = [PipelineService(board, self.store, 1, monotonic) for board in self.boards]
-        self.tokenizers = TokenizerPool(self.store)
-        self.gateways = [Gateway(board, self, self.tokenizers, monotonic) for board in self.boards]
-        self._ticking: list[asyncio.Task[None]] = []
-
-    async def ensure(self, model: str) -> Instance:
-        """The gateway's view of control."""
-        if model not in ("", self.instance.model):
-            raise UnknownModel(f"There is no model {model}.")
-        return self.instance
 
     async def __aenter__(self) -> House:
+        self.instance = await self._instance()
         ready = [asyncio.Event() for _ in self.ids]
 
         def report(stage: int, state: str, reason: str) -> None:
@@ -111,6 +119,7 @@ class House:
             task.cancel()
         await asyncio.gather(*(pipeline.stop() for pipeline in self.pipelines))
         await self.tokenizers.stop()
+        await self.store.stop()
 
     async def occupied(self) -> list[int]:
         """Taken slots in each stage's own process."""
