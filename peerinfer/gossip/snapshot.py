@@ -27,6 +27,10 @@ CUTS_MAX: Final = 1024
 """Legal cuts of one model: more layers than any model has."""
 NUMBER_MAX: Final = 2**63 - 1
 
+MODEL_FIELDS: Final = 10
+"""Of a model's row; what was appended later may be missing in that of an older peer."""
+NO_TENSORS: Final[tuple[object, ...]] = (0, [])
+
 T = TypeVar("T")
 
 
@@ -178,7 +182,8 @@ def _device(item: object) -> Device:
 
 
 def _model(item: object) -> HeldModel:
-    name, digest, size, layers, layer, embedding, head, kv, context, cuts, tensors, held = _row(item, 12)
+    name, digest, size, layers, layer, embedding, head, kv, context, cuts = _row(item, MODEL_FIELDS)
+    tensors, held = _row([*cast(list[object], item)[MODEL_FIELDS:], *NO_TENSORS], 2)
     counts = (_whole(value) for value in (size, layers, layer, embedding, head, kv, context))
     return HeldModel(
         _name(name),

@@ -60,7 +60,10 @@ class Inspector:
                         "peerinfer.models.inspection", "model reader", memory_limit_bytes=MEMORY_BYTES
                     )
                 return await self._child.call(kind, pack(request), deadline_s=DEADLINE_S)
+            except CallFailed as error:
+                raise _failure(error) from None
             except ProcessError as error:
+                self._rest()  # it is dead, or about to be
                 raise _failure(error) from None
             finally:
                 self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._rest)

@@ -21,6 +21,8 @@ START_DEADLINE_S = 60.0
 """Until a child's imports are done: a cold disk and native libraries take their time."""
 END_GRACE_S = 2.0
 """Between closing a child's pipe and killing it."""
+EXIT_GRACE_S = 0.5
+"""Between a pipe that the child closed and killing it."""
 LOG_LINES = 40
 """Last lines of a child's stderr that are kept to explain its death."""
 ERROR_MAX_BYTES = 65_536
@@ -181,7 +183,11 @@ class Child(asyncio.SubprocessProtocol):
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
         """A closed stdout means that nothing more will be answered: the child must end."""
-        if fd == 1 and not self._wanted_end:
+        if fd == 1 and not self._wanted_end:  # most likely it has just ended: then its exit status says why
+            self._loop.call_later(EXIT_GRACE_S, self._end_if_running)
+
+    def _end_if_running(self) -> None:
+        if not self._ended.done():
             self.kill()
 
     def process_exited(self) -> None:

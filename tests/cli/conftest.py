@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,13 @@ class Daemon:
     def run(self, *arguments: str) -> int:
         """`peerinfer ARGUMENTS` on this home."""
         return main([*arguments, "--home", str(self.home)])
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for what the daemon does after it has answered."""
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_invite_shows_the_code_and_waits_for_who_joins(daemon: Daemon, capsys: C
     assert "peerinfer join 482-913" in text
     assert "peerinfer://join?at=" in text
     assert text.endswith("lap (dddddddd) has joined the mesh.\n")
-    assert not daemon.node.window_open
+    daemon.until(lambda: not daemon.node.window_open)
 
 
 def test_invite_json_returns_at_once_and_leaves_the_window_open(daemon: Daemon, capsys: Capture) -> None:

@@ -121,16 +121,49 @@ def test_what_does_not_fit_is_refused_with_a_sentence() -> None:
     assert cluster.views() == [(), (), ()]
 
 
-def test_a_node_with_another_file_of_that_name_is_left_out_and_named() -> None:
+def test_a_node_without_the_file_or_with_another_of_its_name_takes_part_and_fetches() -> None:
     cluster = Cluster(3)
     cluster.tell(2, models=(replace(MODEL, digest="e" * 64),))
+    cluster.tell(3, models=())
     cluster.run(SETTLED_S)
     request = cluster.load(1, min_nodes=3)
+    cluster.run(4)
+    answer = cluster.answer(1, request)
+    assert answer is not None
+    assert answer.code == ""
+    assert len(cluster.only().stages) == 3
+
+
+def test_a_model_that_the_nodes_do_not_have_together_is_not_placed() -> None:
+    cluster = Cluster(3)
+    halves = (replace(MODEL, tensors=10, held=((0, 4),)), replace(MODEL, tensors=10, held=((3, 5), (6, 10))))
+    for number in (1, 2, 3):
+        cluster.tell(number, models=halves[number % 2 : number % 2 + 1])
+    cluster.run(SETTLED_S)
+    request = cluster.load(1)
     cluster.run(1)
     answer = cluster.answer(1, request)
     assert answer is not None
     assert answer.code == "no_placement"
-    assert "n2 has another file under the name tiny (digest eeeeeeeeeeee, not dddddddddddd)" in answer.reason
+    assert "do not have all of tiny together" in answer.reason
+    cluster.tell(3, models=(replace(MODEL, tensors=10, held=((4, 10),)),))
+    cluster.run(1)
+    request = cluster.load(1)
+    cluster.run(4)
+    answer = cluster.answer(1, request)
+    assert answer is not None
+    assert answer.code == ""
+
+
+def test_a_node_that_must_fetch_needs_room_on_its_disk() -> None:
+    cluster = Cluster(2)
+    cluster.tell(2, models=(), disk_free_bytes=100)
+    cluster.run(SETTLED_S)
+    request = cluster.load(1, min_nodes=2)
+    cluster.run(1)
+    answer = cluster.answer(1, request)
+    assert answer is not None
+    assert answer.code == "no_placement"
 
 
 def test_an_engine_that_fails_to_load_fails_the_instance_and_frees_the_rest() -> None:

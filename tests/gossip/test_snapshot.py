@@ -26,7 +26,7 @@ from peerinfer.gossip.snapshot import (
 from peerinfer.net.frames import Epoch
 from peerinfer.packing import pack, unpack
 
-MODEL = HeldModel("tiny", "d" * 64, 900, 5, 100, 40, 60, 8, 4096, (1, 2, 3, 4))
+MODEL = HeldModel("tiny", "d" * 64, 900, 5, 100, 40, 60, 8, 4096, (1, 2, 3, 4), 55, ((0, 11), (44, 55)))
 STAGE = HeldStage("ab" * 16, Epoch(5, "cd" * 16, 2), 1, "ready", 1.0, 6.5, 0.25, 48)
 FULL = Snapshot(
     name="kitchen",
@@ -38,8 +38,9 @@ FULL = Snapshot(
     engines=("llama.cpp",),
     models=(MODEL,),
     stages=(STAGE,),
+    disk_free_bytes=7_000_000_000,
 )
-GOLDEN = bytes.fromhex(
+OLDER = bytes.fromhex(
     "89a46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003b9ac"
     "a000b16d656d6f72795f667265655f6279746573cf0000000218711a00a7646576696365739295a3637075ab41207072"
     "6f636573736f7200000895a463756461a54120475055cd5dc0cd4e2000aa6f6e5f62617474657279c2a7656e67696e65"
@@ -51,6 +52,20 @@ GOLDEN = bytes.fromhex(
 )
 
 
+"""As the first version told it: models without tensors, no room on the disk."""
+GOLDEN = bytes.fromhex(
+    "8aa46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003b9ac"
+    "a000b16d656d6f72795f667265655f6279746573cf0000000218711a00a7646576696365739295a3637075ab41207072"
+    "6f636573736f7200000895a463756461a54120475055cd5dc0cd4e2000aa6f6e5f62617474657279c2a7656e67696e65"
+    "7391a96c6c616d612e637070a66d6f64656c73919ca474696e79d9406464646464646464646464646464646464646464"
+    "6464646464646464646464646464646464646464646464646464646464646464646464646464646464646464cd038405"
+    "64283c08cd10009401020304379292000b922c37a67374616765739198d9206162616261626162616261626162616261"
+    "6261626162616261626162616261629305d9206364636463646364636463646364636463646364636463646364636463"
+    "6463640201a57265616479cb3ff0000000000000cb401a000000000000cb3fd000000000000030af6469736b5f667265"
+    "655f6279746573cf00000001a13b8600"
+)
+
+
 def changed(**values: object) -> bytes:
     raw: Any = unpack(GOLDEN, PAYLOAD_MAX_BYTES, maps=True)
     return pack({**raw, **values})
@@ -59,6 +74,10 @@ def changed(**values: object) -> bytes:
 def test_the_bytes_on_the_wire_stay_as_they_are() -> None:
     assert encode_snapshot(FULL) == GOLDEN
     assert decode_snapshot(GOLDEN) == FULL
+    older = replace(MODEL, tensors=0, held=())
+    assert decode_snapshot(OLDER) == replace(FULL, models=(older,), disk_free_bytes=None)
+    assert older.is_whole
+    assert not MODEL.is_whole
 
 
 def test_a_small_snapshot_needs_few_keys() -> None:
@@ -88,6 +107,10 @@ def test_what_a_newer_peer_adds_is_ignored() -> None:
         {"engines": [1]},
         {"models": [["tiny", "d" * 65, 1, 1, 1, 1, 1, 1, 1, []]]},
         {"models": [["tiny", "d" * 64, 1, 1, 1, 1, 1, 1, 1, None]]},
+        {"models": [["tiny", "d" * 64, 1, 1, 1, 1, 1, 1, 1, [], -1, []]]},
+        {"models": [["tiny", "d" * 64, 1, 1, 1, 1, 1, 1, 1, [], 5, [[1]]]]},
+        {"models": [["tiny", "d" * 64, 1, 1, 1, 1, 1, 1, 1, [], 5, [[0, 1]] * 65]]},
+        {"disk_free_bytes": -1},
         {"stages": [["id", [1, "n"], 0, "ready", 0, 0, 0, 0]]},
         {"stages": [["id", [1, "n", 0], 0, "ready", float("nan"), 0, 0, 0]]},
         {"stages": [["id", [1, "n", 0], 0, "ready", -0.5, 0, 0, 0]]},
