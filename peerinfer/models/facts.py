@@ -20,9 +20,17 @@ HEAD_TENSOR = "output.weight"
 """The head; a model without it uses the embedding table (tied embeddings)."""
 NORM_TENSOR = "output_norm.weight"
 """The final norm, before the head."""
+WIDTH_MAX = 1 << 20
+"""Numbers in an embedding; the widest real models have fewer than 2^16."""
+VOCABULARY_MAX = (1 << 31) - 1
+"""llama.cpp counts tokens in signed 32-bit numbers."""
+KV_BYTES_MAX = 1 << 32
+"""Of one token in one layer: far above any real model, and times all layers and tokens still a 64-bit number."""
 _KV_BYTES = 2
 """One number of the KV cache, which is float16."""
-_LAYER = re.compile(r"blk\.(\d{1,5})\.(.+)")
+_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,4})\.(.+)")
+"""One spelling for each layer: were 03 the layer 3 as well, two tensors of a shard could get one name."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +71,18 @@ def model_facts(header: GgufHeader) -> ModelFacts:
     Raises `UnsupportedModel` for files that are no whole text model, `CorruptModel` for contradictions.
     """
     name = header.text("general.architecture")
+    if not _NAME.fullmatch(name):
+        raise _damaged(header, f"{name[:64]!r} is no name of an architecture")
     _check_whole_text_model(header)
     n_layers = header.integer(f"{name}.block_count")
     n_embd = header.integer(f"{name}.embedding_length")
-    if not 1 <= n_layers <= LAYERS_MAX or n_embd < 1:
+    if not (1 <= n_layers <= LAYERS_MAX and 1 <= n_embd <= WIDTH_MAX):
         raise _damaged(header, f"it claims {n_layers} layers of width {n_embd}")
     table = header.by_name[EMBEDDING_TENSOR]
     if len(table.shape) != 2 or table.shape[0] != n_embd:
         raise _damaged(header, f"its embedding table does not have rows of {n_embd} numbers")
+    if table.shape[1] > VOCABULARY_MAX:
+        raise _damaged(header, f"its vocabulary of {table.shape[1]} tokens is over the limit of {VOCABULARY_MAX}")
     rules = architecture(name)
     head = header.by_name.get(HEAD_TENSOR)
     norm = header.by_name.get(NORM_TENSOR)
@@ -131,7 +143,10 @@ def _kv_bytes(header: GgufHeader, name: str, n_layers: int, n_embd: int) -> int:
     key = header.integer(f"{name}.attention.key_length", width)
     value = header.integer(f"{name}.attention.value_length", width)
     heads_kv = per_layer(header, f"{name}.attention.head_count_kv", n_layers, max(heads))
-    return max(heads_kv) * (key + value) * _KV_BYTES
+    n_bytes = max(heads_kv) * (key + value) * _KV_BYTES
+    if n_bytes > KV_BYTES_MAX:
+        raise _damaged(header, f"its attention needs {n_bytes} bytes for one token in one layer")
+    return n_bytes
 
 
 def _quantisation(header: GgufHeader) -> str:

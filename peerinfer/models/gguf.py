@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from math import prod
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 import numpy as np
@@ -29,8 +30,16 @@ TENSOR_NAME_MAX_BYTES = 63
 """GGML_MAX_NAME of ggml.h, less its final zero."""
 DIMENSIONS_MAX = 4
 """GGML_MAX_DIMS of ggml.h."""
+KEY_MAX_BYTES = 65_535
+"""The format allows no longer keys."""
+INTEGER_MAX = (1 << 32) - 1
+"""llama.cpp keeps hyper-parameters in 32 bits; products of a few of these fit every message and engine."""
+QUOTED_MAX_CHARACTERS = 64
+"""A name from the file is cut to this many in a sentence."""
 ALIGNMENT_DEFAULT = 32
 """Used by files that do not name one (GGUF_DEFAULT_ALIGNMENT)."""
+ALIGNMENT_MIN = 8
+"""The format wants a multiple of 8, so that no number lies across a boundary that a processor minds."""
 ALIGNMENT_MAX = 65_536
 """A memory page of the largest kind in use; no file needs more."""
 TENSOR_MAX_BYTES = 1 << 62
@@ -90,7 +99,7 @@ class TensorInfo:
     """Absolute, in bytes from the start of the file."""
     n_bytes: int
     part: int = 0
-    """Number of the file of its model, from 0."""
+    """Which file of a model in several parts it lies in, counted from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +122,22 @@ class GgufHeader:
         """The text under `key`. Raises `CorruptModel` if it is missing or something else."""
         value = self.metadata.get(key)
         if not isinstance(value, str):
-            raise CorruptModel(f"{self.name} is damaged: it has no text {key!r}. Fetch or convert it again.")
+            raise CorruptModel(f"{self.name} is damaged: it has no text {_quoted(key)}. Fetch or convert it again.")
         return value
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """The whole number ≥ 0 under `key`, or `default`. Raises `CorruptModel` if there is none."""
+        """The whole number 0 … `INTEGER_MAX` under `key`, or `default`. Raises `CorruptModel` if there is none."""
         value = self.metadata.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise CorruptModel(f"{self.name} is damaged: it has no whole number {key!r}. Fetch or convert it again.")
-        return value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= INTEGER_MAX:
+            return value
+        raise CorruptModel(
+            f"{self.name} is damaged: it has no whole number {_quoted(key)} from 0 to {INTEGER_MAX}. "
+            "Fetch or convert it again."
+        )
+
+
+def _quoted(name: str) -> str:
+    return repr(name[:QUOTED_MAX_CHARACTERS])
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -130,6 +146,8 @@ def read_header(path: Path) -> GgufHeader:
     Raises `CorruptModel`, `UnsupportedModel`, or another `ModelError` if the file cannot be read at all.
     """
     try:
+        if not S_ISREG(path.stat().st_mode):  # to open a pipe would wait for whoever writes to it
+            raise ModelError(f"{path.name} is no file. Name a GGUF file.")
         with path.open("rb") as file:
             return parse_header(file, file.seek(0, 2), path.name)
     except OSError as error:
@@ -148,9 +166,9 @@ def parse_header(file: BinaryIO, file_bytes: int, name: str = "the file") -> Ggu
     metadata: dict[str, Value] = {}
     types: dict[str, tuple[ValueType, ValueType | None]] = {}
     for _ in range(n_keys):
-        key = _name(cursor, "a key")
+        key = _name(cursor, "a key", KEY_MAX_BYTES)
         if key in metadata:
-            raise cursor.corrupt(f"the key {key!r} stands in it twice")
+            raise cursor.corrupt(f"the key {_quoted(key)} stands in it twice")
         metadata[key], types[key] = _value(cursor)
     alignment = _alignment(cursor, metadata, types)
     relative: dict[str, TensorInfo] = {}
@@ -178,9 +196,9 @@ def _check_version(cursor: HeaderCursor) -> None:
     raise cursor.unsupported(f"GGUF version {version} is unknown to this peerinfer; a newer one may read it")
 
 
-def _name(cursor: HeaderCursor, what: str) -> str:
+def _name(cursor: HeaderCursor, what: str, max_bytes: int) -> str:
     try:
-        text = cursor.string().decode("utf-8")
+        text = cursor.string(max_bytes).decode("utf-8")
     except UnicodeDecodeError:
         raise cursor.corrupt(f"{what} is not UTF-8 text") from None
     if not text or "\0" in text:
@@ -228,16 +246,14 @@ def _alignment(
     kind = types.get("general.alignment", (ValueType.UINT32, None))[0]
     if kind is not ValueType.UINT32 or not isinstance(value, int):
         raise cursor.corrupt("its alignment is not a 32-bit number")
-    if not 0 < value <= ALIGNMENT_MAX or value & (value - 1):
-        raise cursor.corrupt(f"its alignment {value} is no power of two up to {ALIGNMENT_MAX}")
+    if not ALIGNMENT_MIN <= value <= ALIGNMENT_MAX or value & (value - 1):
+        raise cursor.corrupt(f"its alignment {value} is no power of two from {ALIGNMENT_MIN} to {ALIGNMENT_MAX}")
     return value
 
 
 def _tensor(cursor: HeaderCursor, alignment: int) -> TensorInfo:
     """The next tensor, with its offset as the file has it: from the start of the weights."""
-    name = _name(cursor, "the name of a tensor")
-    if len(name.encode()) > TENSOR_NAME_MAX_BYTES:
-        raise cursor.corrupt(f"the name of a tensor has more than {TENSOR_NAME_MAX_BYTES} bytes")
+    name = _name(cursor, "the name of a tensor", TENSOR_NAME_MAX_BYTES)
     n_dimensions = cursor.u32()
     if not 1 <= n_dimensions <= DIMENSIONS_MAX:
         raise cursor.corrupt(f"the tensor {name!r} has {n_dimensions} dimensions")

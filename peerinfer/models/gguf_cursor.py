@@ -15,8 +15,10 @@ STRING_MAX_BYTES = 1 << 20
 """One text value; the longest real ones are chat templates of about 100 kB."""
 ARRAY_MAX_ITEMS = 1 << 24
 """Items of one array; the largest real vocabularies have about 2^18 tokens and twice as many merges."""
-STRINGS_MAX_ITEMS = 1 << 24
-"""Items of all text arrays together, because they are walked one by one (about 0.2 µs each)."""
+STRINGS_MAX_ITEMS = 1 << 21
+"""Items of all text arrays together, because they are walked one by one; the largest real ones have 2^20."""
+TEXTS_MAX_BYTES = 16 << 20
+"""All texts outside arrays together: decoded, four bytes may become of one. Real files have below 1 MB."""
 HEADER_MAX_BYTES = 64 << 20
 """The whole header; real ones are below 20 MB. It bounds the memory of a parse."""
 READ_CHUNK_BYTES = 256 << 10
@@ -73,7 +75,9 @@ class HeaderCursor:
         self.file_bytes = file_bytes
         self._file = file
         self._buffer = bytearray()
+        self._buffer_start = 0
         self._strings = 0
+        self._text_bytes = 0
 
     def corrupt(self, what: str) -> CorruptModel:
         """The error that says `what` is wrong with this file."""
@@ -85,25 +89,37 @@ class HeaderCursor:
 
     def u32(self) -> int:
         """The next unsigned 32-bit number."""
-        return int(_U32.unpack(self.take(4))[0])
+        return self._number(_U32)
 
     def u64(self) -> int:
         """The next unsigned 64-bit number."""
-        return int(_U64.unpack(self.take(8))[0])
+        return self._number(_U64)
+
+    def _number(self, form: struct.Struct) -> int:
+        end = self.position + form.size
+        if end - self._buffer_start > len(self._buffer):
+            self._load(end)
+        (number,) = form.unpack_from(self._buffer, self.position - self._buffer_start)
+        self.position = end
+        return number
 
     def take(self, n_bytes: int) -> bytes:
         """The next `n_bytes` bytes."""
         end = self.position + n_bytes
         self._load(end)
-        taken = bytes(self._buffer[self.position : end])
+        with memoryview(self._buffer) as view:
+            taken = bytes(view[self.position - self._buffer_start : end - self._buffer_start])
         self.position = end
         return taken
 
-    def string(self) -> bytes:
-        """The next text, as its bytes."""
+    def string(self, limit: int = STRING_MAX_BYTES) -> bytes:
+        """The next text, as its bytes, of which there are at most `limit`."""
         length = self.u64()
-        if length > STRING_MAX_BYTES:
-            raise self.corrupt(f"a text of {length} bytes is over the limit of {STRING_MAX_BYTES}")
+        if length > limit:
+            raise self.corrupt(f"a text of {length} bytes is over the limit of {limit}")
+        self._text_bytes += length
+        if self._text_bytes > TEXTS_MAX_BYTES:
+            raise self.corrupt(f"its texts together are over the limit of {TEXTS_MAX_BYTES} bytes")
         return self.take(length)
 
     def count(self, limit: int, what: str, item_bytes: int) -> int:
@@ -124,25 +140,32 @@ class HeaderCursor:
         self._strings += count
         if self._strings > STRINGS_MAX_ITEMS:
             raise self.corrupt(f"its text arrays have more than {STRINGS_MAX_ITEMS} items")
-        start = position = self.position
+        self._forget()
+        index = 0
         for _ in range(count):
-            if position + 8 > len(self._buffer):
-                self._load(position + 8)
-            (length,) = _U64.unpack_from(self._buffer, position)
+            if index + 8 > len(self._buffer):
+                self._load(self.position + index + 8)
+            (length,) = _U64.unpack_from(self._buffer, index)
             if length > STRING_MAX_BYTES:
                 raise self.corrupt(f"a text of {length} bytes is over the limit of {STRING_MAX_BYTES}")
-            position += 8 + length
-        return StringArray(self.take(position - start), count)
+            index += 8 + length
+        return StringArray(self.take(index), count)
+
+    def _forget(self) -> None:
+        """Drops what was taken from the buffer, so that it stands in memory but once."""
+        del self._buffer[: self.position - self._buffer_start]
+        self._buffer_start = self.position
 
     def _load(self, end: int) -> None:
-        """Has at least the first `end` bytes of the file in the buffer."""
-        missing = end - len(self._buffer)
-        if missing <= 0:
+        """Has the bytes of the file from here to `end`, at least, in the buffer."""
+        if end - self._buffer_start <= len(self._buffer):
             return
+        self._forget()
+        missing = end - self._buffer_start - len(self._buffer)
         if end > self.file_bytes:
             raise self.corrupt(f"it ends at byte {self.file_bytes}, in the middle of its header")
         if end > HEADER_MAX_BYTES:
             raise self.corrupt(f"its header is over the limit of {HEADER_MAX_BYTES} bytes")
         self._buffer += self._file.read(max(missing, READ_CHUNK_BYTES))
-        if end > len(self._buffer):
+        if end - self._buffer_start > len(self._buffer):
             raise self.corrupt("it became shorter while it was read")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from peerinfer.models.atomic import replacing
-from peerinfer.models.parts import parse_part_name, part_file_names
+from peerinfer.models.parts import part_name
 
 FILES_MAX: Final = 1024
 """Model files looked at in one folder, and names remembered."""
@@ -87,10 +87,10 @@ class Shelf:
 
 def item_of(path: Path) -> ShelfItem:
     """The item that a person means by one file: of a model in several files, all of them."""
-    part = parse_part_name(path.name)
+    part = part_name(path.name)
     if part is None:
         return ShelfItem(model_name(path.name), (path,))
-    return ShelfItem(model_name(f"{part.stem}.gguf"), tuple(path.with_name(name) for name in part_file_names(part)))
+    return ShelfItem(model_name(f"{part.stem}.gguf"), tuple(path.with_name(name) for name in part.all_file_names()))
 
 
 def model_name(file_name: str) -> str:

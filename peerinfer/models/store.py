@@ -197,6 +197,9 @@ def _named_item(path: Path) -> ShelfItem:
 def _states(paths: Sequence[Path]) -> tuple[FileState, ...]:
     try:
         return tuple(file_state(path) for path in paths)
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        raise ModelError(f"{missing} is missing: a model in several files needs all of them. Fetch it.") from None
     except OSError as error:
         raise ModelError(f"{paths[0].name} cannot be read ({error.strerror}). Check its permissions.") from None
 

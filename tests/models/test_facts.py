@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
 from peerinfer.models.architectures import architecture, check_cut
-from peerinfer.models.facts import model_facts
+from peerinfer.models.facts import layer_of, model_facts
 from peerinfer.models.gguf import GgufHeader, read_header
 from tests.tiny import write_tiny_llama
 
@@ -64,10 +64,20 @@ def test_kv_bytes_follow_the_layer_with_most_heads(header: GgufHeader) -> None:
         ("llama.embedding_length", 65),
         ("llama.embedding_length", 0),
         ("llama.context_length", -1),
+        ("llama.context_length", 1 << 32),
+        ("llama.context_length", 512.0),
+        ("llama.context_length", float("nan")),
+        ("llama.attention.key_length", np.array([16, 16, 16], "<u4")),
+        ("llama.attention.key_length", (1 << 32) - 1),
+        ("llama.attention.head_count_kv", np.array([1, 1 << 63, 2], "<u8")),
+        ("llama.attention.head_count_kv", np.array([True, True, True])),
         ("llama.attention.head_count_kv", np.array([1, 2], "<u4")),
         ("llama.attention.head_count_kv", np.array([1, -2, 3], "<i4")),
         ("llama.attention.head_count_kv", np.array([1, 2, 3], "<f4")),
         ("general.architecture", 7),
+        ("general.architecture", ""),
+        ("general.architecture", "llama\n"),
+        ("general.architecture", "x" * 65),
     ],
 )
 def test_contradictions_are_corrupt(header: GgufHeader, key: str, value: object) -> None:
@@ -104,3 +114,11 @@ def test_ranges_outside_the_model_are_refused(layers: tuple[int, int]) -> None:
 def test_llama_may_be_cut_anywhere() -> None:
     assert architecture("llama").legal_cuts(5) == (1, 2, 3, 4)
     assert architecture("llama").legal_cuts(1) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["blk.03.a", "blk.٣.a", "blk.-1.a", "blk.123456.a", "blk.3.", "blk.3", "blk.3.a\n", "a"]
+)
+def test_a_layer_is_spelt_in_one_way_only(name: str) -> None:
+    assert layer_of(name) is None
+    assert layer_of("blk.30.attn_q.weight") == (30, "attn_q.weight")
