@@ -110,8 +110,7 @@ def _damaged(header: GgufHeader, what: str) -> CorruptModel:
 def _check_whole_text_model(header: GgufHeader) -> None:
     if header.integer("split.count", 1) > 1:
         raise UnsupportedModel(
-            f"{header.name} is one part of a model in several files, which peerinfer cannot read yet. "
-            "Join the parts with llama-gguf-split --merge."
+            f"{header.name} is one part of a model in several files. Keep them in one folder, with their own names."
         )
     if EMBEDDING_TENSOR not in header.by_name:
         raise UnsupportedModel(f"{header.name} is no text model: it has no embedding table. Use a chat model.")

@@ -101,7 +101,7 @@ def test_an_unknown_architecture_runs_whole(tmp_path: Path) -> None:
 
 
 def test_part_of_a_split_model_is_refused(header: GgufHeader) -> None:
-    with pytest.raises(UnsupportedModel, match="merge"):
+    with pytest.raises(UnsupportedModel, match="several files"):
         model_facts(with_value(header, "split.count", 2))
 
 
