@@ -85,7 +85,7 @@ class Partial:
         if found != sha256:
             self.discard()
             raise CorruptModel(
-                f"What came as {source} has the SHA-256 {found[:16]}…, not {sha256[:16]}…: it was changed or damaged on "
+                f"{source} came with the SHA-256 {found[:16]}…, not {sha256[:16]}…: it was changed or damaged on "
                 "the way. It was removed. Pull again; if that fails the same way, do not trust this source."
             )
         with _disk(final):
