@@ -81,6 +81,7 @@ class HubServer:
         self.faults = Faults()
         self.requests: list[Request] = []
         self.endpoint = ""
+        self.cdn = ""
         self._digests: dict[tuple[Path, int, int], str] = {}
         app = web.Application()
         app.router.add_get("/api/models/{owner}/{repo}", self._info)
@@ -92,10 +93,11 @@ class HubServer:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
 
     async def start(self, port: int = 0) -> None:
-        """Listens on loopback; then `endpoint` is known."""
+        """Listens on loopback; then `endpoint` is known, and `cdn`, another origin, to which it redirects for bytes."""
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        self.endpoint = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.endpoint, self.cdn = (f"http://127.0.0.1:{address[1]}" for address in self._runner.addresses)
 
     async def stop(self) -> None:
         """Ends all connections."""
@@ -120,7 +122,7 @@ class HubServer:
 
     def url(self, repo: str, file: str) -> str:
         """The address of a file's bytes, as any web server has one."""
-        return f"{self.endpoint}/cdn/{repo}/{file}"
+        return f"{self.cdn}/cdn/{repo}/{file}"
 
     def byte_requests(self) -> list[Request]:
         """Those that were for a file's bytes."""
@@ -222,7 +224,7 @@ class HubServer:
         return web.Response(status=302, headers=headers)
 
     def _step(self, left: int, file: str) -> str:
-        return f"{self.endpoint}/hop/{left}/{file}" if left > 0 else f"{self.endpoint}/cdn/{file}"
+        return f"{self.cdn}/hop/{left}/{file}" if left > 0 else f"{self.cdn}/cdn/{file}"
 
     async def _hop(self, request: web.Request) -> web.Response:
         self._seen(request)

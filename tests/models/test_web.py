@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from peerinfer.errors import AccessDenied, CorruptModel, DiskFull, PullFailed, UnknownModel
 from peerinfer.models.pull import web
 from peerinfer.models.pull.redirects import next_url
 from peerinfer.models.pull.web import Limits, Source, fetch
 from tests.models.hub_server import HubServer
-from yarl import URL
 
 REPO, FILE = "owner/repo", "model.gguf"
 QUICK = Limits(read_s=5.0, tries=3, wait_s=0.0, wait_max_s=0.0)
@@ -36,12 +36,17 @@ class Place:
         self.partial = folder / "here" / ".model.partial"
         self.final = folder / "here" / FILE
         self.seen: list[tuple[int, int]] = []
+        self.begun = asyncio.Event()
 
     async def fetch(self, limits: Limits = QUICK, **changes: object) -> int:
         url = str(changes.pop("url", self.hub.url(REPO, FILE)))
         sha256 = str(changes.pop("sha256", self.sha256))
         source = Source(url, sha256, FILE, **changes)  # pyright: ignore[reportArgumentType]
-        return await fetch(source, self.partial, self.final, lambda done, size: self.seen.append((done, size)), limits)
+        return await fetch(source, self.partial, self.final, self._progress, limits)
+
+    def _progress(self, done: int, size: int) -> None:
+        self.seen.append((done, size))
+        self.begun.set()
 
     def left_nothing(self) -> bool:
         return not self.final.exists() and not self.partial.exists()
@@ -118,8 +123,7 @@ async def test_a_whole_partial_file_of_unknown_size_is_fetched_anew(place: Place
 async def test_a_file_that_changed_meanwhile_is_fetched_from_the_start(place: Place) -> None:
     place.hub.faults.hold_after = 500_000
     task = asyncio.create_task(place.fetch())
-    while not place.seen:
-        await asyncio.sleep(0.01)
+    await place.begun.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert place.partial.stat().st_size > 0

@@ -24,8 +24,8 @@ _QUANT = re.compile(
     r"(?<![A-Za-z0-9])(?P<quant>(?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_[A-Z]+)*|BF16|FP?16|FP?32))(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
-_NOT_MODELS = re.compile(r"(?:^|[-_.])(?:mmproj|imatrix|mtp)(?:[-_.]|$)", re.IGNORECASE)
-"""Parts of a name that tell a vision projector, an importance matrix or a draft head."""
+_NOT_MODELS = re.compile(r"(?:^|[-_.])(?:mmproj|imatrix|mtp|dflash|eagle3|draft)(?:[-_.]|$)", re.IGNORECASE)
+"""Parts of a name that tell a vision projector, an importance matrix or a draft model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,8 @@ def quant_of(stem: str) -> str:
     """The quantisation that a file's path tells, in upper case: from its name, else from its folder; or empty."""
     for segment in reversed(stem.split("/")):
         if found := list(_QUANT.finditer(segment)):
-            return found[-1]["quant"].upper().replace("FP", "F").replace("MXF4", "MXFP4")
+            quant = found[-1]["quant"].upper()
+            return "F" + quant[2:] if quant.startswith("FP") else quant
     return ""
 
 

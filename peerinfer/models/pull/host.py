@@ -7,7 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from peerinfer.errors import ChildDied, ProcessError, PullFailed, error_from_code
+from peerinfer.errors import (
+    AccessDenied,
+    BadRequest,
+    ChildDied,
+    CorruptModel,
+    DiskFull,
+    HomeError,
+    PeerinferError,
+    ProcessError,
+    PullFailed,
+    UnknownModel,
+)
 from peerinfer.models.pull.calls import Fetched, Progress, call_of, unpack_fetched, unpack_progress
 from peerinfer.models.pull.reference import FileReference, HubReference, WebReference
 from peerinfer.process.child import CallFailed, Child
@@ -15,6 +26,10 @@ from peerinfer.process.child import CallFailed, Child
 MEMORY_BYTES: Final = 2 << 30
 """Address space of a pull's child: it holds pieces of files only, and a hub's answer without end is stopped here."""
 MODULE: Final = "peerinfer.models.pull.worker"
+
+_KINDS: dict[str, type[PeerinferError]] = {
+    kind.code: kind for kind in (AccessDenied, BadRequest, CorruptModel, DiskFull, HomeError, PullFailed, UnknownModel)
+}
 
 
 async def fetch_in_child(
@@ -38,8 +53,8 @@ async def fetch_in_child(
         finally:
             await child.stop(grace_s=0.0)
     except CallFailed as error:
-        known = error_from_code(error.code_text, str(error))
-        raise known if known.code == error.code_text else PullFailed(f"The pull failed: {error}") from None
+        kind = _KINDS.get(error.code_text)
+        raise kind(str(error)) if kind else PullFailed(f"The pull failed: {error}") from None
     except ChildDied as error:
         raise PullFailed(f"{error} Pull again to go on.") from None
     except (ProcessError, ValueError) as error:
