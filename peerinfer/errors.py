@@ -14,6 +14,8 @@ PeerinferError
 ├── ModelError                 a model file is not what it should be
 │   ├── CorruptModel           truncated, malformed or hostile file
 │   └── UnsupportedModel       a valid file that cannot be run, or not be split, here
+├── PullFailed                 a model could not be fetched: the network, the server or its limits; try again
+│   └── AccessDenied           the server wants a token, or an accepted licence, first
 ├── EngineError                an engine failed
 │   ├── EngineDied             its process ended
 │   └── Desync                 a frame does not continue what the stage holds
@@ -144,6 +146,22 @@ class UnsupportedModel(ModelError):
     """A valid model file that cannot be run, or cannot be split, here."""
 
     code = "unsupported_model"
+
+
+class PullFailed(PeerinferError):
+    """A model could not be fetched now: the network, the server, or the server's limits. What came is kept."""
+
+    status = 502
+    code = "pull_failed"
+    retryable = True
+
+
+class AccessDenied(PullFailed):
+    """The server wants a token, or that its licence be accepted, before it hands out the model."""
+
+    status = 403
+    code = "access_denied"
+    retryable = False
 
 
 class EngineError(PeerinferError):
