@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from gguf.constants import LlamaFileType
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
+from peerinfer.models.architecture_rules import number, stored_layers
 from peerinfer.models.architectures import architecture, per_layer
 from peerinfer.models.gguf import GgufHeader
 
@@ -20,8 +21,9 @@ HEAD_TENSOR = "output.weight"
 """The head; a model without it uses the embedding table (tied embeddings)."""
 NORM_TENSOR = "output_norm.weight"
 """The final norm, before the head."""
-_KV_BYTES = 2
-"""One number of the KV cache, which is float16."""
+NORM_BIAS_TENSOR = "output_norm.bias"
+HEAD_BIAS_TENSOR = "output.bias"
+"""What some architectures add behind the final norm and behind the head."""
 _LAYER = re.compile(r"blk\.(\d{1,5})\.(.+)")
 
 
@@ -42,6 +44,8 @@ class ModelFacts:
     """Final norm and head, which the last stage holds; with tied embeddings the table counts here too."""
     kv_bytes_per_token_per_layer: int
     """Keys and values of one token in one layer, float16; the greatest if layers differ."""
+    kv_widths: tuple[int, int]
+    """Numbers in the key and in the value of one token in one layer; the greatest if layers differ."""
     quantisation: str
     """Such as `Q4_K_M`, or the type of most tensors if the file does not say."""
     legal_cuts: tuple[int, ...]
@@ -64,7 +68,7 @@ def model_facts(header: GgufHeader) -> ModelFacts:
     """
     name = header.text("general.architecture")
     _check_whole_text_model(header)
-    n_layers = header.integer(f"{name}.block_count")
+    n_layers = header.integer(f"{name}.block_count") - header.integer(f"{name}.nextn_predict_layers", 0)
     n_embd = header.integer(f"{name}.embedding_length")
     if not 1 <= n_layers <= LAYERS_MAX or n_embd < 1:
         raise _damaged(header, f"it claims {n_layers} layers of width {n_embd}")
@@ -72,8 +76,11 @@ def model_facts(header: GgufHeader) -> ModelFacts:
     if len(table.shape) != 2 or table.shape[0] != n_embd:
         raise _damaged(header, f"its embedding table does not have rows of {n_embd} numbers")
     rules = architecture(name)
+    rules.check_keys(header)
+    whole_only = rules.why_whole(header, n_layers)
     head = header.by_name.get(HEAD_TENSOR)
     norm = header.by_name.get(NORM_TENSOR)
+    widths = _kv_widths(header, n_embd)
     return ModelFacts(
         architecture=name,
         n_layers=n_layers,
@@ -83,10 +90,11 @@ def model_facts(header: GgufHeader) -> ModelFacts:
         layer_bytes=_layer_bytes(header, n_layers, bool(rules.whole_only)),
         embedding_bytes=table.n_bytes,
         head_bytes=(head or table).n_bytes + (norm.n_bytes if norm else 0),
-        kv_bytes_per_token_per_layer=_kv_bytes(header, name, n_layers, n_embd),
+        kv_bytes_per_token_per_layer=cache_bytes(widths, "f16", "f16"),
+        kv_widths=widths,
         quantisation=_quantisation(header),
-        legal_cuts=rules.legal_cuts(n_layers),
-        whole_only=rules.whole_only,
+        legal_cuts=rules.legal_cuts(header, n_layers),
+        whole_only=whole_only,
         tied_embeddings=head is None,
     )
 
@@ -116,22 +124,52 @@ def _layer_bytes(header: GgufHeader, n_layers: int, whole_only: bool) -> tuple[i
         place = layer_of(tensor.name)
         if place is None:
             continue
-        if place[0] >= n_layers:
+        if place[0] >= stored_layers(header):
             raise _damaged(header, f"it has the tensor {tensor.name!r} but {n_layers} layers")
-        sizes[place[0]] += tensor.n_bytes
+        if place[0] < n_layers:
+            sizes[place[0]] += tensor.n_bytes
     if 0 in sizes:
         raise _damaged(header, f"its layer {sizes.index(0)} has no weights")
     return tuple(sizes)
 
 
-def _kv_bytes(header: GgufHeader, name: str, n_layers: int, n_embd: int) -> int:
+def _kv_widths(header: GgufHeader, n_embd: int) -> tuple[int, int]:
     """As llama.cpp's llama_hparams: `n_embd_k_gqa` and `n_embd_v_gqa`; 0 for a model without attention."""
-    heads = per_layer(header, f"{name}.attention.head_count", n_layers, 0)
+    heads = per_layer(header, "attention.head_count", 0)
     width = n_embd // max(1, *heads)
-    key = header.integer(f"{name}.attention.key_length", width)
-    value = header.integer(f"{name}.attention.value_length", width)
-    heads_kv = per_layer(header, f"{name}.attention.head_count_kv", n_layers, max(heads))
-    return max(heads_kv) * (key + value) * _KV_BYTES
+    key, value = (number(header, f"attention.{part}_length", width) for part in ("key", "value"))
+    heads_kv = max(per_layer(header, "attention.head_count_kv", max(heads)))
+    return heads_kv * key, heads_kv * value
+
+
+def cache_bytes(widths: tuple[int, int], key_type: str, value_type: str) -> int:
+    """Bytes of the KV cache for one token in one layer, if keys and values are of types such as `f16` or `q8_0`.
+
+    `widths` are the numbers in a key and in a value, as in `ModelFacts.kv_widths`.
+    """
+    total = 0
+    for width, kind in zip(widths, (key_type, value_type), strict=True):
+        block_items, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind.upper()]]
+        total += -(-width // block_items) * block_bytes
+    return total
+
+
+def check_cut(facts: ModelFacts, first_layer: int, last_layer: int) -> None:
+    """Raises `UnsupportedModel` unless layers `first_layer` … `last_layer - 1` may be a stage of their own."""
+    n_layers = facts.n_layers
+    if not 0 <= first_layer < last_layer <= n_layers:
+        raise UnsupportedModel(f"There are no layers {first_layer}-{last_layer} in a model of {n_layers} layers.")
+    if {first_layer, last_layer} <= {0, n_layers, *facts.legal_cuts}:
+        return
+    if facts.whole_only:
+        raise UnsupportedModel(
+            f"Layers {first_layer}-{last_layer} cannot be a stage: {facts.whole_only}. Run the model whole on one node."
+        )
+    cuts = ", ".join(map(str, facts.legal_cuts)) or "none, for it has too few layers"
+    raise UnsupportedModel(
+        f"Layers {first_layer}-{last_layer} cannot be a stage of a {facts.architecture} model. "
+        f"Begin and end stages at its legal cuts: {cuts}."
+    )
 
 
 def _quantisation(header: GgufHeader) -> str:

@@ -15,7 +15,7 @@ from peerinfer.models.atomic import check_room, remove_leftovers, replacing
 from peerinfer.models.gguf import read_header
 from peerinfer.models.shard_writer import plan_stage, plan_vocabulary, write_shard
 
-WRITER_VERSION = 1
+WRITER_VERSION = 2
 """Raised with every change of what `shard_writer.py` writes, so that shards of an older peerinfer are not reused."""
 KINDS = ("trunk", "last", "vocab", "whole")
 """`trunk`: every stage but the last. `last`: with the head. `vocab`: tokenizer only. `whole`: the model file itself."""
