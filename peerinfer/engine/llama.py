@@ -55,7 +55,9 @@ class LlamaStage:
         llama.llama_backend_init()
         header = read_header(Path(spec.shard_path))
         self._token_bytes = cache_bytes(model_facts(header).kv_widths, spec.cache_type_k, spec.cache_type_v)
-        self._tap = self._make_tap(architecture(header.text("general.architecture")).input_tensor)
+        rules = architecture(header.text("general.architecture"))
+        self._fed_as_tokens = rules.fed_as_tokens and spec.kind != "whole"
+        self._tap = self._make_tap(rules.input_tensor)
         self._embedding = EmbeddingTable(Path(spec.model_path)) if spec.first and spec.kind != "whole" else None
         self._model: Any = self._load(progress)
         self._context: Any = self._make_context()
@@ -157,7 +159,7 @@ class LlamaStage:
     def _decode(self, call: list[Piece], tokens: TokenIds | None, hidden: Hidden | None, out: Hidden) -> None:
         trunk = self.spec.kind == "trunk"
         count = self._batch.fill(call, all_outputs=trunk)
-        alive = self._batch.feed(call, tokens, hidden)
+        alive = self._batch.feed(call, tokens, hidden, by_token=self._fed_as_tokens)
         gathered = len(call) > 1
         sink = np.empty((count, out.shape[1]), np.float32) if gathered else out[call[0].source :][:count]
         if self._tap is not None:

@@ -143,6 +143,7 @@ class Batch:
         self._counts = np.ones(chunk, np.int32)
         self._sequences = np.zeros(chunk, np.int32)
         self._outputs = np.zeros(chunk, np.int8)
+        self._zeros = np.zeros(chunk, np.int32)
         start = self._sequences.ctypes.data
         self._sequence_pointers = (ctypes.c_void_p * chunk)(*(start + 4 * i for i in range(chunk)))
         self.struct: Any = llama.llama_batch()
@@ -164,8 +165,13 @@ class Batch:
         self.struct.n_tokens = at
         return at
 
-    def feed(self, call: Sequence[Piece], tokens: TokenIds | None, hidden: Hidden | None) -> npt.NDArray[Any]:
-        """Points the batch at its input and returns it: it must live until the call is over. Copies only to gather."""
+    def feed(
+        self, call: Sequence[Piece], tokens: TokenIds | None, hidden: Hidden | None, *, by_token: bool = False
+    ) -> npt.NDArray[Any]:
+        """Points the batch at its input and returns it: it must live until the call is over. Copies only to gather.
+
+        `by_token` gives the graph token 0 throughout, and leaves hidden states to `HiddenTap`.
+        """
         source = tokens if tokens is not None else hidden
         if source is None:
             raise ValueError("a step without input")
@@ -174,8 +180,8 @@ class Batch:
         else:
             part = np.concatenate([source[piece.source : piece.source + piece.count] for piece in call])
         address = part.ctypes.data
-        self._point("token", address if tokens is not None else None)
-        self._point("embd", None if tokens is not None else address)
+        self._point("token", self._zeros.ctypes.data if by_token else address if tokens is not None else None)
+        self._point("embd", None if by_token or tokens is not None else address)
         return part
 
     def _point(self, field: str, address: int | None) -> None:

@@ -58,13 +58,8 @@ _REASONS = {
         "starcoder",
     ),
     "its layers share keys and values, or look embeddings up by themselves": ("gemma3n", "gemma4"),
-    "its positions have several parts, which hidden states do not carry between stages": (
-        "paddleocr",
-        "qwen2vl",
-        "qwen3vl",
-        "qwen3vlmoe",
-    ),
     "llama.cpp infers how it treats positions from the number of its layers": ("baichuan",),
+    "llama.cpp infers the scale of its residuals from the number of its layers": ("minicpm3",),
 }
 
 WHOLE_ROWS = tuple(

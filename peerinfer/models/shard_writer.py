@@ -117,8 +117,7 @@ def _stage_metadata(
         for key, value in header.metadata.items()
         if key.startswith(prefix) or key in _GENERAL_KEYS
     }
-    for key, entry in rules.stage_keys(header, facts.n_layers, first_layer, last_layer).items():
-        metadata[prefix + key] = entry
+    metadata.update(rules.stage_keys(header, facts.n_layers, first_layer, last_layer))
     metadata["tokenizer.ggml.model"] = ("none", ValueType.STRING, None)
     return metadata
 

@@ -12,7 +12,8 @@ import pytest
 from peerinfer.models import architectures
 from peerinfer.models.architecture_table import ROWS
 from tests.engine.chains import assert_every_split_equals_the_whole, stages, story
-from tests.tiny_architectures import MODELS, write_tiny
+from tests.tiny_architectures import MODELS
+from tests.tiny_parts import write_tiny
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -30,7 +31,8 @@ def test_every_row_has_its_proof() -> None:
     ("name", "changed", "cut"),
     [
         ("gemma2", {"sliding": None}, 1),
-        ("gemma2", {"input_tensor": ""}, 2),
+        ("gemma2", {"input_tensor": ""}, 3),
+        ("cohere2", {"sliding": None}, 2),
         ("gemma3", {"sliding": None}, 3),
         ("gemma3 of its own period", {"sliding": None}, 1),
         ("olmo2", {"sliding": None}, 2),
@@ -38,7 +40,11 @@ def test_every_row_has_its_proof() -> None:
         ("granite", {"rewritten": lambda _header, _n_layers: {}}, 2),
         ("granite", {"embedding_factor": lambda _header: 1.0}, 2),
         ("gemma3", {"embedding_factor": lambda _header: 1.0}, 2),
+        ("minicpm", {"rewritten": lambda _header, _n_layers: {}}, 2),
         ("smollm3", {"cut_step": lambda _header, _n_layers: 1}, 2),
+        ("llama4", {"cut_step": lambda _header, _n_layers: 1}, 6),
+        ("smallthinker", {"cut_step": lambda _header, _n_layers: 1}, 6),
+        ("smallthinker", {"cut_step": lambda _header, _n_layers: 4}, 4),
     ],
 )
 def test_the_proof_fails_without_the_rule(
