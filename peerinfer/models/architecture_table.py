@@ -27,6 +27,7 @@ from peerinfer.models.gguf_cursor import StringArray
 _NO_ROPE_STEP = 4
 """Every fourth layer of smollm3 and llama4 does not rotate by position (`n_no_rope_layer_step`)."""
 _WINDOW_NOTE = "the pattern of sliding windows is written out for the layers of the shard"
+_WINDOW_CUTS = "where each stage keeps a sliding layer"
 _EXPERTS_NOTE = "mixture of experts"
 _DENSE_NOTE = "the number of first layers without experts is that of the shard"
 _SCALE_NOTE = "the embedding scale is applied by the first stage and taken out of the shards"
@@ -160,6 +161,7 @@ ROWS = (
     Architecture(
         "gemma2",
         f"{_WINDOW_NOTE}; {_INPUT_NOTE}",
+        cuts=_WINDOW_CUTS,
         sliding=SlidingWindow(2),
         embedding_factor=_root_of_width,
         input_tensor="inp_scaled",
@@ -168,12 +170,15 @@ ROWS = (
     Architecture(
         "gemma3",
         _WINDOW_NOTE,
+        cuts=_WINDOW_CUTS,
         sliding=SlidingWindow(6, active=window_is_set),
         embedding_factor=_root_of_width,
         refusal=_inferred_scale(62, "Gemma 3 27B"),
     ),
     Architecture("phi3"),
-    Architecture("olmo2", _WINDOW_NOTE, sliding=SlidingWindow(4, active=window_is_set), head_required=True),
+    Architecture(
+        "olmo2", _WINDOW_NOTE, _WINDOW_CUTS, sliding=SlidingWindow(4, active=window_is_set), head_required=True
+    ),
     Architecture(
         "granite",
         _SCALE_NOTE,
@@ -189,6 +194,7 @@ ROWS = (
     Architecture(
         "gpt-oss",
         f"{_EXPERTS_NOTE}; {_WINDOW_NOTE}",
+        cuts=_WINDOW_CUTS,
         sliding=SlidingWindow(2),
         required_keys=("attention.head_count", WINDOW_KEY),
         head_required=True,
@@ -229,7 +235,13 @@ ROWS = (
     ),
     Architecture("dots1", f"{_EXPERTS_NOTE}; {_DENSE_NOTE}", head_required=True),
     Architecture("bailingmoe", _EXPERTS_NOTE, head_required=True),
-    Architecture("cohere2", _WINDOW_NOTE, sliding=SlidingWindow(4), required_keys=("attention.head_count", WINDOW_KEY)),
+    Architecture(
+        "cohere2",
+        _WINDOW_NOTE,
+        _WINDOW_CUTS,
+        sliding=SlidingWindow(4),
+        required_keys=("attention.head_count", WINDOW_KEY),
+    ),
     Architecture("command-r", refusal=_from_layers(64, "norms of queries and keys")),
     Architecture("exaone"),
     Architecture("exaone4", refusal=_from_layers(64, "sliding windows")),

@@ -37,7 +37,7 @@ _REASONS = {
         "qwen3next",
         "qwen4exp",
     ),
-    "it is an encoder, which writes no answer token by token": (
+    "it is or has an encoder, which writes no answer token by token": (
         "bert",
         "eurobert",
         "gemma-embedding",
