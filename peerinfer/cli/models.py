@@ -9,13 +9,18 @@ from typing import Any
 from peerinfer.api.admin import CONTEXT_MAX, LAYERS_MAX, NODES_MAX, POLICIES, SLOTS_MAX
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
+from peerinfer.cli.architectures import show_architectures
 from peerinfer.cli.show import ProgressLine, names_of, note, result, result_json, size, stages_text, table
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, whole_number, with_daemon
 
 
 def add(verbs: Verbs) -> None:
     """Declares the verbs of this file."""
-    add_json(add_verb(verbs, "models", "list the models that this node knows", run_models))
+    models = add_verb(verbs, "models", "list the models that this node knows", run_models)
+    models.add_argument(
+        "--architectures", action="store_true", help="list the kinds of models that can be split, and where"
+    )
+    add_json(models)
     load = add_verb(
         verbs,
         "load",
@@ -50,7 +55,9 @@ def add(verbs: Verbs) -> None:
 
 
 def run_models(args: argparse.Namespace) -> int:
-    """Lists the models."""
+    """Lists the models, or the architectures."""
+    if args.architectures:
+        return show_architectures(args.json)
 
     async def act(client: ApiClient) -> int:
         body = await client.act("models")

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from peerinfer.errors import UnsupportedModel
 from peerinfer.net.frames import Row
 
 Hidden = npt.NDArray[np.float32]
@@ -18,6 +19,12 @@ Logits = npt.NDArray[np.float32]
 """Logits, shape (rows to sample, vocabulary)."""
 LOGIT_BIAS_MAX = 1024
 """Tokens that one request may favour or avoid."""
+FLASH_ATTENTION = ("auto", "on", "off")
+"""Ways to use flash attention."""
+WHOLE_CACHE_TYPES = ("f32", "f16", "bf16")
+"""Types of a KV cache that keep each number by itself."""
+CACHE_TYPES = (*WHOLE_CACHE_TYPES, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""Types of a KV cache that llama.cpp can compute with (`common/arg.cpp`)."""
 TokenIds = npt.NDArray[np.int32]
 """Token ids, shape (tokens,)."""
 
@@ -135,8 +142,32 @@ class StageSpec:
     """Threads for the computation; 0 lets the engine choose."""
     gpu_layers: int = -1
     """Layers on the GPU where the build has one; -1 puts all there."""
+    flash_attention: str = "off"
+    """`on`, `off`, or `auto`: where the build has it for this machine. Off gives the same bits in every split."""
+    cache_type_k: str = "f16"
+    """One of `CACHE_TYPES`: how keys are kept in the KV cache."""
+    cache_type_v: str = "f16"
+    """One of `CACHE_TYPES`: how values are kept. A type of less than 16 bits needs flash attention."""
     options: tuple[tuple[str, str], ...] = field(default=())
     """Engine-specific options."""
+
+
+def check_options(spec: StageSpec) -> None:
+    """Raises `UnsupportedModel` for options of a stage that are unknown or contradict each other."""
+    if spec.flash_attention not in FLASH_ATTENTION:
+        raise UnsupportedModel(
+            f"Flash attention cannot be {spec.flash_attention[:32]!r}. Choose one of {', '.join(FLASH_ATTENTION)}."
+        )
+    for kind in (spec.cache_type_k, spec.cache_type_v):
+        if kind not in CACHE_TYPES:
+            raise UnsupportedModel(
+                f"A KV cache cannot have the type {kind[:32]!r}. Choose one of {', '.join(CACHE_TYPES)}."
+            )
+    if spec.cache_type_v not in WHOLE_CACHE_TYPES and spec.flash_attention == "off":
+        raise UnsupportedModel(
+            f"Values of the KV cache can be kept as {spec.cache_type_v} only with flash attention. "
+            "Turn it on, or keep the values as f16."
+        )
 
 
 class StageEngine(Protocol):

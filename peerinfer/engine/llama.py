@@ -15,17 +15,27 @@ from typing import Any
 
 import numpy as np
 import psutil
+from gguf.constants import GGMLQuantizationType
 
-from peerinfer.engine.base import Hidden, Logits, StageSpec, TokenIds
+from peerinfer.engine.base import Hidden, Logits, StageSpec, TokenIds, check_options
 from peerinfer.engine.llama_native import Batch, HiddenTap, NativeLog, Piece, llama
 from peerinfer.errors import EngineError, UnsupportedModel
+from peerinfer.models.architectures import architecture
 from peerinfer.models.embedding import EmbeddingTable
+from peerinfer.models.facts import cache_bytes, model_facts
+from peerinfer.models.gguf import read_header
 from peerinfer.net.frames import Row
 
 BATCH_GAIN = 0.7
 """Rows of several sequences run as one batch only if that takes less than this share of running them singly:
 on CPUs it often does not pay, and single rows give bit-equal results whoever else is served."""
 CALIBRATION_STEPS = 3
+
+_FLASH_ATTENTION: dict[str, int] = {
+    "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
 Progress = Callable[[float], None]
 
@@ -34,17 +44,32 @@ class LlamaStage:
     """One stage of a model in this process. See `StageEngine` for the contract."""
 
     def __init__(self, spec: StageSpec, progress: Progress) -> None:
-        """Loads the shard. Raises `UnsupportedModel` if llama.cpp refuses it, `EngineError` without memory."""
+        """Loads the shard.
+
+        Raises `UnsupportedModel` if llama.cpp refuses it or options contradict each other, `EngineError` if there is
+        too little memory.
+        """
+        check_options(spec)
         self.spec = spec
         self._log = NativeLog()
         llama.llama_backend_init()
-        self._tap = HiddenTap(spec.layers) if spec.kind == "trunk" else None
+        header = read_header(Path(spec.shard_path))
+        self._token_bytes = cache_bytes(model_facts(header).kv_widths, spec.cache_type_k, spec.cache_type_v)
+        rules = architecture(header.text("general.architecture"))
+        self._fed_as_tokens = rules.fed_as_tokens and spec.kind != "whole"
+        self._tap = self._make_tap(rules.input_tensor)
         self._embedding = EmbeddingTable(Path(spec.model_path)) if spec.first and spec.kind != "whole" else None
         self._model: Any = self._load(progress)
         self._context: Any = self._make_context()
         self._memory: Any = llama.llama_get_memory(self._context)
         self._batch = Batch(spec.chunk)
         self.batch_rows = self._batching_pays() if spec.slots > 1 else False
+
+    def _make_tap(self, input_tensor: str) -> HiddenTap | None:
+        trunk = self.spec.kind == "trunk"
+        if self.spec.kind == "whole" or not (trunk or input_tensor):
+            return None
+        return HiddenTap(self.spec.layers if trunk else 0, input_tensor)
 
     def _load(self, progress: Progress) -> Any:
         params = llama.llama_model_default_params()
@@ -70,7 +95,10 @@ class LlamaStage:
         params.n_outputs_max_per_seq = spec.chunk if spec.kind == "trunk" else 1
         threads = spec.threads or psutil.cpu_count(logical=False) or 1
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = _FLASH_ATTENTION[spec.flash_attention]
+        params.type_k, params.type_v = (
+            int(GGMLQuantizationType[kind.upper()]) for kind in (spec.cache_type_k, spec.cache_type_v)
+        )
         if self._tap is not None:
             params.cb_eval = self._tap.callback
         context = llama.llama_init_from_model(self._model, params)
@@ -106,10 +134,8 @@ class LlamaStage:
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the KV cache (float16 keys and values), by the model's own shape."""
-        heads = max(1, int(llama.llama_model_n_head(self._model)))
-        kv_width = int(llama.llama_model_n_embd(self._model)) // heads * int(llama.llama_model_n_head_kv(self._model))
-        return 2 * 2 * kv_width * self.spec.layers * self.spec.context * self.spec.slots
+        """Bytes of the KV cache, by the model's own shape and the types of the cache."""
+        return self._token_bytes * self.spec.layers * self.spec.context * self.spec.slots
 
     def _calls(self, rows: Sequence[Row]) -> Iterator[list[Piece]]:
         """Cuts rows into decode calls: long rows by chunks, single tokens together if batching pays."""
@@ -131,15 +157,15 @@ class LlamaStage:
             yield singles[start : start + self.spec.chunk]
 
     def _decode(self, call: list[Piece], tokens: TokenIds | None, hidden: Hidden | None, out: Hidden) -> None:
-        trunk = self._tap is not None
+        trunk = self.spec.kind == "trunk"
         count = self._batch.fill(call, all_outputs=trunk)
-        alive = self._batch.feed(call, tokens, hidden)
+        alive = self._batch.feed(call, tokens, hidden, by_token=self._fed_as_tokens)
         gathered = len(call) > 1
         sink = np.empty((count, out.shape[1]), np.float32) if gathered else out[call[0].source :][:count]
         if self._tap is not None:
-            self._tap.aim(sink)
+            self._tap.aim(sink, np.asarray(alive, np.float32))
         result = int(llama.llama_decode(self._context, self._batch.struct))
-        if result != 0 or (self._tap is not None and self._tap.rows != count):
+        if result != 0 or (self._tap is not None and not self._tap.passed(count, trunk)):
             raise EngineError(f"llama.cpp could not run {count} tokens (result {result}).{self._log.last()}")
         del alive
         if trunk and gathered:

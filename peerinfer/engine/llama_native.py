@@ -11,6 +11,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from peerinfer.engine.base import Hidden, TokenIds
 
@@ -34,6 +35,8 @@ def _base_library() -> Any:
     library.ggml_nbytes.restype = ctypes.c_size_t
     library.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
     library.ggml_backend_tensor_get.restype = None
+    library.ggml_backend_tensor_set.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    library.ggml_backend_tensor_set.restype = None
     return library
 
 
@@ -57,37 +60,65 @@ class NativeLog:
 
 
 class HiddenTap:
-    """The graph callback: reads the tensor `l_out-<last>` into a waiting array and stops the graph there."""
+    """The graph callback: where hidden states enter and leave a stage besides by its inputs and its outputs.
 
-    def __init__(self, layers: int) -> None:
-        library = _base_library()
-        name_of: Callable[[int], bytes] = library.ggml_get_name
-        target = f"l_out-{layers - 1}".encode()
+    On a trunk it reads the tensor `l_out-<last>` into a waiting array and stops the graph there. Where the graph of an
+    architecture changes any input first, it writes the input anew into the tensor that comes out of that.
+    """
+
+    def __init__(self, layers: int, input_tensor: str = "") -> None:
+        """`layers` of a trunk, 0 for a last stage; `input_tensor` is empty where inputs are taken as they are."""
+        self._library = _base_library()
+        name_of: Callable[[int], bytes] = self._library.ggml_get_name
+        target = f"l_out-{layers - 1}".encode() if layers else None
+        entrance = input_tensor.encode() if input_tensor else None
 
         def callback(tensor: int, ask: bool, _: object) -> bool:
+            name = name_of(tensor)
             if ask:
-                return name_of(tensor) == target
-            self._read(library, tensor)
+                return name in (target, entrance)
+            if name == entrance:
+                self._write(tensor)
+                return True
+            self._read(tensor)
             return False
 
         self.callback: Any = llama.ggml_backend_sched_eval_callback(callback)
+        self.rewrites_input = bool(entrance)
         self._sink: Hidden = np.empty((0, 0), np.float32)
+        self._source: Hidden = np.empty((0, 0), np.float32)
         self.rows = 0
+        self.rows_in = 0
 
-    def aim(self, sink: Hidden) -> None:
-        """The next tensors are written into `sink` (tokens, n_embd), one after the other."""
+    def aim(self, sink: Hidden, source: Hidden) -> None:
+        """The next tensors are written into `sink` (tokens, n_embd) and taken from `source`, one after the other."""
         self._sink = sink
-        self.rows = 0
+        self._source = source
+        self.rows = self.rows_in = 0
 
-    def _read(self, library: Any, tensor: int) -> None:
-        size = int(library.ggml_nbytes(tensor))
+    def passed(self, count: int, trunk: bool) -> bool:
+        """Whether all of `count` tokens went in and, on a trunk, came out."""
+        return (not trunk or self.rows == count) and (not self.rewrites_input or self.rows_in == count)
+
+    def _read(self, tensor: int) -> None:
+        size = int(self._library.ggml_nbytes(tensor))
         width = self._sink.shape[1] * 4
         if size % width or self.rows + size // width > len(self._sink):
             self.rows = -1_000_000  # never equals the rows asked for, so the step fails with a sentence
             return
         target = self._sink.ctypes.data + self.rows * width
-        library.ggml_backend_tensor_get(tensor, target, 0, size)
+        self._library.ggml_backend_tensor_get(tensor, target, 0, size)
         self.rows += size // width
+
+    def _write(self, tensor: int) -> None:
+        size = int(self._library.ggml_nbytes(tensor))
+        width = self._source.shape[1] * 4
+        if size % width or self.rows_in + size // width > len(self._source):
+            self.rows_in = -1_000_000
+            return
+        source = self._source.ctypes.data + self.rows_in * width
+        self._library.ggml_backend_tensor_set(tensor, source, 0, size)
+        self.rows_in += size // width
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +143,7 @@ class Batch:
         self._counts = np.ones(chunk, np.int32)
         self._sequences = np.zeros(chunk, np.int32)
         self._outputs = np.zeros(chunk, np.int8)
+        self._zeros = np.zeros(chunk, np.int32)
         start = self._sequences.ctypes.data
         self._sequence_pointers = (ctypes.c_void_p * chunk)(*(start + 4 * i for i in range(chunk)))
         self.struct: Any = llama.llama_batch()
@@ -133,8 +165,13 @@ class Batch:
         self.struct.n_tokens = at
         return at
 
-    def feed(self, call: Sequence[Piece], tokens: TokenIds | None, hidden: Hidden | None) -> object:
-        """Points the batch at its input; the result must live until the call is over. Copies only to gather."""
+    def feed(
+        self, call: Sequence[Piece], tokens: TokenIds | None, hidden: Hidden | None, *, by_token: bool = False
+    ) -> npt.NDArray[Any]:
+        """Points the batch at its input and returns it: it must live until the call is over. Copies only to gather.
+
+        `by_token` gives the graph token 0 throughout, and leaves hidden states to `HiddenTap`.
+        """
         source = tokens if tokens is not None else hidden
         if source is None:
             raise ValueError("a step without input")
@@ -143,8 +180,8 @@ class Batch:
         else:
             part = np.concatenate([source[piece.source : piece.source + piece.count] for piece in call])
         address = part.ctypes.data
-        self._point("token", address if tokens is not None else None)
-        self._point("embd", None if tokens is not None else address)
+        self._point("token", self._zeros.ctypes.data if by_token else address if tokens is not None else None)
+        self._point("embd", None if by_token or tokens is not None else address)
         return part
 
     def _point(self, field: str, address: int | None) -> None:

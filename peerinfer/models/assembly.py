@@ -50,19 +50,20 @@ class Assembly:
         self._at = at
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
-        self._offsets: dict[int, int] = {}
+        self._offsets: dict[int, list[int]] = {}
+        """Where each tensor stands in the shard: a head may stand there twice."""
         for piece in layout.pieces:
             if piece.tensor < 0:
                 continue
-            is_known = piece.tensor < len(manifest.tensor_bytes) and piece.tensor not in self._offsets
+            is_known = piece.tensor < len(manifest.tensor_bytes)
             if not is_known or manifest.tensor_bytes[piece.tensor] != piece.n_bytes:
                 raise CorruptModel("A shard's plan does not fit the manifest of its model. Load the model again.")
-            self._offsets[piece.tensor] = piece.offset
+            self._offsets.setdefault(piece.tensor, []).append(piece.offset)
         self.missing = dict.fromkeys(
             number for tensor in sorted(self._offsets) for number in manifest.chunks_of(tensor)
         )
         """The chunks that are not there yet, in order."""
-        self.missing_bytes = layout.weight_bytes
+        self._total_bytes = self.missing_bytes = sum(manifest.tensor_bytes[tensor] for tensor in self._offsets)
 
     @property
     def n_bytes(self) -> int:
@@ -72,8 +73,7 @@ class Assembly:
     @property
     def share(self) -> float:
         """The share of the weights that is there, 0 … 1."""
-        total = self._layout.weight_bytes
-        return 1.0 - self.missing_bytes / total if total else 1.0
+        return 1.0 - self.missing_bytes / self._total_bytes if self._total_bytes else 1.0
 
     def open(self, progress: Callable[[], None] = lambda: None) -> None:
         """Opens the partial file, or makes it, and finds out what of it is there. Raises `HomeError`."""
@@ -90,8 +90,8 @@ class Assembly:
                     self._write(piece.offset, piece.content)
             self._at("headed")
         for number in () if is_new else list(self.missing):
-            chunk = self._manifest.chunk(number)
-            if self._manifest.is_chunk(number, self._read(self._place(number), chunk.n_bytes)):
+            n_bytes = self._manifest.chunk(number).n_bytes
+            if all(self._manifest.is_chunk(number, self._read(place, n_bytes)) for place in self._places(number)):
                 self._arrived(number)
                 progress()
 
@@ -100,7 +100,8 @@ class Assembly:
         if not self._manifest.is_chunk(number, content):
             return False
         with _told(self.final):
-            self._write(self._place(number), content)
+            for place in self._places(number):
+                self._write(place, content)
         self._at("chunk")
         self._arrived(number)
         return True
@@ -139,9 +140,9 @@ class Assembly:
         if file is not None:
             file.close()
 
-    def _place(self, number: int) -> int:
+    def _places(self, number: int) -> list[int]:
         chunk = self._manifest.chunk(number)
-        return self._offsets[chunk.tensor] + chunk.offset
+        return [offset + chunk.offset for offset in self._offsets[chunk.tensor]]
 
     def _arrived(self, number: int) -> None:
         with self._lock:

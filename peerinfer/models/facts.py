@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from gguf.constants import LlamaFileType
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
+from peerinfer.models.architecture_rules import number, stored_layers
 from peerinfer.models.architectures import architecture, per_layer
 from peerinfer.models.gguf import GgufHeader
 
@@ -20,14 +21,15 @@ HEAD_TENSOR = "output.weight"
 """The head; a model without it uses the embedding table (tied embeddings)."""
 NORM_TENSOR = "output_norm.weight"
 """The final norm, before the head."""
+NORM_BIAS_TENSOR = "output_norm.bias"
+HEAD_BIAS_TENSOR = "output.bias"
+"""What some architectures add behind the final norm and behind the head."""
 WIDTH_MAX = 1 << 20
 """Numbers in an embedding; the widest real models have fewer than 2^16."""
 VOCABULARY_MAX = (1 << 31) - 1
 """llama.cpp counts tokens in signed 32-bit numbers."""
-KV_BYTES_MAX = 1 << 32
-"""Of one token in one layer: far above any real model, and times all layers and tokens still a 64-bit number."""
-_KV_BYTES = 2
-"""One number of the KV cache, which is float16."""
+KV_NUMBERS_MAX = 1 << 31
+"""Cached of one token in one layer: far above any real model; times all layers and tokens still a 64-bit number."""
 _LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,4})\.(.+)")
 """One spelling for each layer: were 03 the layer 3 as well, two tensors of a shard could get one name."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -50,6 +52,8 @@ class ModelFacts:
     """Final norm and head, which the last stage holds; with tied embeddings the table counts here too."""
     kv_bytes_per_token_per_layer: int
     """Keys and values of one token in one layer, float16; the greatest if layers differ."""
+    kv_widths: tuple[int, int]
+    """Numbers in the key and in the value of one token in one layer; the greatest if layers differ."""
     quantisation: str
     """Such as `Q4_K_M`, or the type of most tensors if the file does not say."""
     legal_cuts: tuple[int, ...]
@@ -74,7 +78,7 @@ def model_facts(header: GgufHeader) -> ModelFacts:
     if not _NAME.fullmatch(name):
         raise _damaged(header, f"{name[:64]!r} is no name of an architecture")
     _check_whole_text_model(header)
-    n_layers = header.integer(f"{name}.block_count")
+    n_layers = header.integer(f"{name}.block_count") - header.integer(f"{name}.nextn_predict_layers", 0)
     n_embd = header.integer(f"{name}.embedding_length")
     if not (1 <= n_layers <= LAYERS_MAX and 1 <= n_embd <= WIDTH_MAX):
         raise _damaged(header, f"it claims {n_layers} layers of width {n_embd}")
@@ -84,8 +88,11 @@ def model_facts(header: GgufHeader) -> ModelFacts:
     if table.shape[1] > VOCABULARY_MAX:
         raise _damaged(header, f"its vocabulary of {table.shape[1]} tokens is over the limit of {VOCABULARY_MAX}")
     rules = architecture(name)
+    rules.check_keys(header)
+    whole_only = rules.why_whole(header, n_layers)
     head = header.by_name.get(HEAD_TENSOR)
     norm = header.by_name.get(NORM_TENSOR)
+    widths = _kv_widths(header, n_embd)
     return ModelFacts(
         architecture=name,
         n_layers=n_layers,
@@ -95,10 +102,11 @@ def model_facts(header: GgufHeader) -> ModelFacts:
         layer_bytes=_layer_bytes(header, n_layers, bool(rules.whole_only)),
         embedding_bytes=table.n_bytes,
         head_bytes=(head or table).n_bytes + (norm.n_bytes if norm else 0),
-        kv_bytes_per_token_per_layer=_kv_bytes(header, name, n_layers, n_embd),
+        kv_bytes_per_token_per_layer=cache_bytes(widths, "f16", "f16"),
+        kv_widths=widths,
         quantisation=_quantisation(header),
-        legal_cuts=rules.legal_cuts(n_layers),
-        whole_only=rules.whole_only,
+        legal_cuts=rules.legal_cuts(header, n_layers),
+        whole_only=whole_only,
         tied_embeddings=head is None,
     )
 
@@ -127,25 +135,54 @@ def _layer_bytes(header: GgufHeader, n_layers: int, whole_only: bool) -> tuple[i
         place = layer_of(tensor.name)
         if place is None:
             continue
-        if place[0] >= n_layers:
+        if place[0] >= stored_layers(header):
             raise _damaged(header, f"it has the tensor {tensor.name!r} but {n_layers} layers")
-        sizes[place[0]] += tensor.n_bytes
+        if place[0] < n_layers:
+            sizes[place[0]] += tensor.n_bytes
     if 0 in sizes:
         raise _damaged(header, f"its layer {sizes.index(0)} has no weights")
     return tuple(sizes)
 
 
-def _kv_bytes(header: GgufHeader, name: str, n_layers: int, n_embd: int) -> int:
+def _kv_widths(header: GgufHeader, n_embd: int) -> tuple[int, int]:
     """As llama.cpp's llama_hparams: `n_embd_k_gqa` and `n_embd_v_gqa`; 0 for a model without attention."""
-    heads = per_layer(header, f"{name}.attention.head_count", n_layers, 0)
+    heads = per_layer(header, "attention.head_count", 0)
     width = n_embd // max(1, *heads)
-    key = header.integer(f"{name}.attention.key_length", width)
-    value = header.integer(f"{name}.attention.value_length", width)
-    heads_kv = per_layer(header, f"{name}.attention.head_count_kv", n_layers, max(heads))
-    n_bytes = max(heads_kv) * (key + value) * _KV_BYTES
-    if n_bytes > KV_BYTES_MAX:
-        raise _damaged(header, f"its attention needs {n_bytes} bytes for one token in one layer")
-    return n_bytes
+    key, value = (number(header, f"attention.{part}_length", width) for part in ("key", "value"))
+    heads_kv = max(per_layer(header, "attention.head_count_kv", max(heads)))
+    if heads_kv * (key + value) > KV_NUMBERS_MAX:
+        raise _damaged(header, f"its attention keeps {heads_kv * (key + value)} numbers of one token in one layer")
+    return heads_kv * key, heads_kv * value
+
+
+def cache_bytes(widths: tuple[int, int], key_type: str, value_type: str) -> int:
+    """Bytes of the KV cache for one token in one layer, if keys and values are of types such as `f16` or `q8_0`.
+
+    `widths` are the numbers in a key and in a value, as in `ModelFacts.kv_widths`.
+    """
+    total = 0
+    for width, kind in zip(widths, (key_type, value_type), strict=True):
+        block_items, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind.upper()]]
+        total += -(-width // block_items) * block_bytes
+    return total
+
+
+def check_cut(facts: ModelFacts, first_layer: int, last_layer: int) -> None:
+    """Raises `UnsupportedModel` unless layers `first_layer` … `last_layer - 1` may be a stage of their own."""
+    n_layers = facts.n_layers
+    if not 0 <= first_layer < last_layer <= n_layers:
+        raise UnsupportedModel(f"There are no layers {first_layer}-{last_layer} in a model of {n_layers} layers.")
+    if {first_layer, last_layer} <= {0, n_layers, *facts.legal_cuts}:
+        return
+    if facts.whole_only:
+        raise UnsupportedModel(
+            f"Layers {first_layer}-{last_layer} cannot be a stage: {facts.whole_only}. Run the model whole on one node."
+        )
+    cuts = ", ".join(map(str, facts.legal_cuts)) or "none, for it has too few layers"
+    raise UnsupportedModel(
+        f"Layers {first_layer}-{last_layer} cannot be a stage of a {facts.architecture} model. "
+        f"Begin and end stages at its legal cuts: {cuts}."
+    )
 
 
 def _quantisation(header: GgufHeader) -> str:

@@ -44,8 +44,3 @@ class Layout:
             end = piece.offset + piece.n_bytes
         if not end <= self.n_bytes <= LAYOUT_MAX_BYTES:
             raise CorruptModel("The plan of a shard file contradicts itself. Load the model again.")
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes that are copied from the model."""
-        return sum(piece.n_bytes for piece in self.pieces if piece.tensor >= 0)

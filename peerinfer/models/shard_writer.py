@@ -5,7 +5,9 @@ A shard keeps the architecture and hyper-parameters of its model, and the layers
 - A trunk has no tokenizer, a vocabulary of one token (a row of zeros) and a final norm of ones: llama.cpp reserves
   memory for outputs times vocabulary, and a trunk never computes the head.
 - A last stage has the final norm and the head. The head is stored as the embedding table, which llama.cpp takes for
-  the head where `output.weight` is missing; so it loads no table in which nobody looks anything up.
+  the head where `output.weight` is missing; so it loads no table in which nobody looks anything up. Where llama.cpp
+  insists on `output.weight`, the head stands there too, for the embedding table must have its shape; as nobody reads
+  the table, it costs room on the disk but not in memory.
 - A vocabulary file has header and tokenizer without weights, to be opened with `vocab_only`.
 - An embedding file has the table that a first stage looks tokens up in, where the model's own file is elsewhere.
 """
@@ -14,23 +16,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
-from peerinfer.models.architectures import Architecture, architecture, check_cut
-from peerinfer.models.facts import EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR, ModelFacts, layer_of, model_facts
+from peerinfer.models.architecture_rules import Architecture, Entry
+from peerinfer.models.architectures import architecture
+from peerinfer.models.facts import (
+    EMBEDDING_TENSOR,
+    HEAD_BIAS_TENSOR,
+    HEAD_TENSOR,
+    NORM_BIAS_TENSOR,
+    NORM_TENSOR,
+    ModelFacts,
+    check_cut,
+    layer_of,
+    model_facts,
+)
 from peerinfer.models.gguf import GgufHeader, TensorInfo, Value, ValueType
 from peerinfer.models.gguf_cursor import StringArray
 
 _GENERAL_KEYS = ("general.file_type", "general.quantization_version")
 _SKIPPED_KEYS = ("general.architecture", "general.alignment")
-
-Entry = tuple[Any, ValueType, ValueType | None]
-"""A metadata value as the gguf package takes it, its type, and the type of its items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +73,11 @@ def plan_stage(header: GgufHeader, first_layer: int, last_layer: int, kind: str)
     Raises `UnsupportedModel` if the range may not be a stage of that kind, `CorruptModel` for contradictions.
     """
     facts = model_facts(header)
-    check_cut(facts.architecture, facts.n_layers, first_layer, last_layer)
+    check_cut(facts, first_layer, last_layer)
     if (last_layer == facts.n_layers) != (kind == "last"):
         raise UnsupportedModel(f"Layers {first_layer}-{last_layer} of {facts.n_layers} are no {kind} stage.")
     rules = architecture(facts.architecture)
-    ends = _trunk_ends(facts) if kind == "trunk" else _last_ends(header, facts)
+    ends = (_trunk_ends if kind == "trunk" else _last_ends)(header, facts, rules)
     sources = (*ends, *_layers(header, rules, first_layer, last_layer))
     metadata = _stage_metadata(header, facts, rules, first_layer, last_layer)
     metadata[f"{facts.architecture}.vocab_size"] = (1 if kind == "trunk" else facts.n_vocab, ValueType.UINT32, None)
@@ -95,16 +104,12 @@ def _stage_metadata(
     header: GgufHeader, facts: ModelFacts, rules: Architecture, first_layer: int, last_layer: int
 ) -> dict[str, Entry]:
     prefix = f"{facts.architecture}."
-    sliced = {prefix + name for name in rules.per_layer_keys}
-    metadata: dict[str, Entry] = {}
-    for key, value in header.metadata.items():
-        if key in sliced and isinstance(value, np.ndarray):
-            if len(value) != facts.n_layers:
-                raise CorruptModel(f"{header.name} is damaged: {key!r} does not have one item for each layer.")
-            metadata[key] = _entry(header, key, value[first_layer:last_layer])
-        elif key.startswith(prefix) or key in _GENERAL_KEYS:
-            metadata[key] = _entry(header, key, value)
-    metadata[f"{prefix}block_count"] = (last_layer - first_layer, ValueType.UINT32, None)
+    metadata = {
+        key: _entry(header, key, value)
+        for key, value in header.metadata.items()
+        if key.startswith(prefix) or key in _GENERAL_KEYS
+    }
+    metadata.update(rules.stage_keys(header, facts.n_layers, first_layer, last_layer))
     metadata["tokenizer.ggml.model"] = ("none", ValueType.STRING, None)
     return metadata
 
@@ -118,12 +123,16 @@ def _entry(header: GgufHeader, key: str, value: Value) -> Entry:
     return value, kind, items
 
 
-def _trunk_ends(facts: ModelFacts) -> tuple[Source, Source]:
-    """An embedding table and a final norm that nobody uses, for llama.cpp insists on both."""
-    return (
-        _made(EMBEDDING_TENSOR, np.zeros((1, facts.n_embd), "<f4")),
-        _made(NORM_TENSOR, np.ones(facts.n_embd, "<f4")),
-    )
+def _trunk_ends(header: GgufHeader, facts: ModelFacts, rules: Architecture) -> Iterator[Source]:
+    """Tables, a final norm and biases that nobody uses, for llama.cpp insists on them."""
+    yield _made(EMBEDDING_TENSOR, np.zeros((1, facts.n_embd), "<f4"))
+    yield _made(NORM_TENSOR, np.ones(facts.n_embd, "<f4"))
+    if rules.head_required:
+        yield _made(HEAD_TENSOR, np.zeros((1, facts.n_embd), "<f4"))
+    if NORM_BIAS_TENSOR in header.by_name:
+        yield _made(NORM_BIAS_TENSOR, np.zeros(facts.n_embd, "<f4"))
+    if HEAD_BIAS_TENSOR in header.by_name:
+        yield _made(HEAD_BIAS_TENSOR, np.zeros(1, "<f4"))
 
 
 def _made(name: str, values: npt.NDArray[np.float32]) -> Source:
@@ -131,19 +140,23 @@ def _made(name: str, values: npt.NDArray[np.float32]) -> Source:
     return Source(name, info, values.tobytes())
 
 
-def _last_ends(header: GgufHeader, facts: ModelFacts) -> tuple[Source, Source]:
+def _last_ends(header: GgufHeader, facts: ModelFacts, rules: Architecture) -> Iterator[Source]:
     head = header.by_name.get(HEAD_TENSOR, header.by_name[EMBEDDING_TENSOR])
     if head.shape != (facts.n_embd, facts.n_vocab):
         raise CorruptModel(f"{header.name} is damaged: its head has another shape than its embedding table.")
-    norm = header.by_name.get(NORM_TENSOR)
-    if norm is None:
+    if NORM_TENSOR not in header.by_name:
         raise CorruptModel(f"{header.name} is damaged: it has no final norm. Fetch or convert it again.")
-    return Source(EMBEDDING_TENSOR, head), Source(NORM_TENSOR, norm)
+    yield Source(EMBEDDING_TENSOR, head)
+    if rules.head_required:
+        yield Source(HEAD_TENSOR, head)
+    for name in (NORM_TENSOR, NORM_BIAS_TENSOR, HEAD_BIAS_TENSOR):
+        if name in header.by_name:
+            yield Source(name, header.by_name[name])
 
 
 def _layers(header: GgufHeader, rules: Architecture, first_layer: int, last_layer: int) -> Iterator[Source]:
     """The tensors of the layers in range, renumbered from 0, and those that every shard needs."""
-    ends = (EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR)
+    ends = (EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR, NORM_BIAS_TENSOR, HEAD_BIAS_TENSOR)
     for info in header.tensors:
         place = layer_of(info.name)
         if place is not None:

@@ -74,6 +74,19 @@ def test_without_a_daemon_one_sentence_says_what_to_do(arguments: list[str], tmp
     assert "peerinfer up" in captured.err
 
 
+def test_the_architectures_need_no_daemon(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["models", "--architectures", "--home", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("  ")[0] == "CAN BE SPLIT"
+    assert any(line.startswith("smollm3 ") and "multiples of 4" in line for line in lines)
+    assert any(line.startswith("mamba ") and "recurrent" in line for line in lines)
+    assert main(["models", "--architectures", "--json", "--home", str(tmp_path)]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["architectures"]}
+    assert rows["llama"]["cuts"] == "anywhere"
+    assert rows["llama"]["whole_only"] is None
+    assert "encoder" in rows["bert"]["whole_only"]
+
+
 def test_status(daemon: Daemon, capsys: Capture) -> None:
     daemon.node.members = {"dd" * 16: "lap"}
     daemon.node.stages = [{"node": "aa" * 16, "layers": [0, 15]}, {"node": "dd" * 16, "layers": [15, 30]}]

@@ -91,18 +91,20 @@ def test_a_flipped_bit_in_any_chunk_is_refused(model: Path, tmp_path: Path) -> N
     (source,) = dossier.own_sources()
     content = model.read_bytes()
     chance = random.Random(4)
+    number, good = 0, b""
     for _ in range(1000):
         number = chance.choice(list(made.missing))
         chunk = dossier.manifest.chunk(number)
         start = source.offsets[chunk.tensor] + chunk.offset
-        bad = bytearray(content[start : start + chunk.n_bytes])
+        good = content[start : start + chunk.n_bytes]
+        bad = bytearray(good)
         bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
         assert not made.put(number, bad)
         assert number in made.missing
     made.close()
     assert not made.final.exists()
     with pytest.raises(HomeError):
-        made.put(number, content[start : start + chunk.n_bytes])
+        made.put(number, good)
 
 
 def test_a_source_that_is_damaged_or_gone_leaves_its_chunks_missing(model: Path, tmp_path: Path) -> None:
@@ -220,13 +222,27 @@ def test_a_partial_file_of_another_length_or_content_is_made_right(model: Path, 
         assert made.finish().read_bytes() == reference
 
 
+def test_a_tensor_may_stand_in_a_shard_twice(model: Path, tmp_path: Path) -> None:
+    dossier = dossier_of(model)
+    size = dossier.manifest.tensor_bytes[0]
+    layout = Layout(b"head", 2 * size + 10, (Piece(4, size, 0), Piece(size + 10, size, 0)))
+    made = Assembly(tmp_path / "twice.gguf", layout, dossier.manifest)
+    made.open()
+    made.close()
+    again = Assembly(tmp_path / "twice.gguf", layout, dossier.manifest)
+    again.open()
+    again.fill(dossier.own_sources()[0], lambda: None)
+    content = again.finish().read_bytes()
+    start = read_header(model).tensors[0].offset
+    assert content[4 : 4 + size] == content[size + 10 :] == model.read_bytes()[start : start + size]
+
+
 def test_plan_and_manifest_must_go_together(model: Path, tmp_path: Path) -> None:
     manifest = dossier_of(model).manifest
     size = manifest.tensor_bytes[0]
     for pieces in (
         (Piece(10, size, len(manifest.tensor_bytes)),),
         (Piece(10, size + 1, 0),),
-        (Piece(10, size, 0), Piece(10 + size, size, 0)),
     ):
         with pytest.raises(CorruptModel, match="does not fit"):
             Assembly(tmp_path / "a.gguf", Layout(b"head", 10_000_000, pieces), manifest)

@@ -11,8 +11,8 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
-from peerinfer.models.architectures import architecture, check_cut
-from peerinfer.models.facts import layer_of, model_facts
+from peerinfer.models.architectures import architecture
+from peerinfer.models.facts import check_cut, layer_of, model_facts
 from peerinfer.models.gguf import GgufHeader, read_header
 from tests.tiny import write_tiny_llama
 
@@ -96,8 +96,8 @@ def test_an_unknown_architecture_runs_whole(tmp_path: Path) -> None:
     assert "other" in facts.whole_only
     assert len(facts.layer_bytes) == 5
     with pytest.raises(UnsupportedModel, match="other"):
-        check_cut("other", 5, 0, 3)
-    check_cut("other", 5, 0, 5)
+        check_cut(facts, 0, 3)
+    check_cut(facts, 0, 5)
 
 
 def test_part_of_a_split_model_is_refused(header: GgufHeader) -> None:
@@ -106,14 +106,14 @@ def test_part_of_a_split_model_is_refused(header: GgufHeader) -> None:
 
 
 @pytest.mark.parametrize("layers", [(0, 0), (-1, 2), (2, 1), (0, 6), (6, 7)])
-def test_ranges_outside_the_model_are_refused(layers: tuple[int, int]) -> None:
+def test_ranges_outside_the_model_are_refused(header: GgufHeader, layers: tuple[int, int]) -> None:
     with pytest.raises(UnsupportedModel, match="no layers"):
-        check_cut("llama", 5, *layers)
+        check_cut(replace(model_facts(header), n_layers=5), *layers)
 
 
-def test_llama_may_be_cut_anywhere() -> None:
-    assert architecture("llama").legal_cuts(5) == (1, 2, 3, 4)
-    assert architecture("llama").legal_cuts(1) == ()
+def test_llama_may_be_cut_anywhere(header: GgufHeader) -> None:
+    assert architecture("llama").legal_cuts(header, 5) == (1, 2, 3, 4)
+    assert architecture("llama").legal_cuts(header, 1) == ()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from peerinfer.models import fetch, fingerprint, manifest
 from peerinfer.models import warehouse as warehouse_module
 from peerinfer.models.exchange import Question, Wanted, encode_question
 from peerinfer.models.gguf import read_header
+from peerinfer.models.gguf_cursor import StringArray
 from peerinfer.models.shards import stage_key
 from peerinfer.models.store import ModelEntry
 from tests.cutting import cut
@@ -70,7 +71,9 @@ async def test_a_first_stage_fetches_its_table_and_a_gateway_its_vocabulary(tmp_
         given = source.given[Wanted.CHUNKS]
         vocabulary = await other.warehouse.vocabulary_file(entry.digest, "tiny")
         assert source.given[Wanted.CHUNKS] == given
-        assert list(read_header(vocabulary).metadata["tokenizer.ggml.tokens"])[:3] == ["<unk>", "<s>", "</s>"]
+        tokens = read_header(vocabulary).metadata["tokenizer.ggml.tokens"]
+        assert isinstance(tokens, StringArray)
+        assert tokens[:3] == ("<unk>", "<s>", "</s>")
 
 
 async def test_one_download_serves_the_house_and_a_second_shard_reuses_the_first(tmp_path: Path) -> None:
