@@ -38,6 +38,11 @@ class ModelInfo:
     """Whether an instance of it is ready somewhere in the mesh."""
     problem: str = ""
     """Why the file cannot be used, as a sentence; empty for a sound one."""
+    here: bool = True
+    """Whether this node has all of its files; else it was loaded, or fetched in part, from other nodes."""
+    source: str = ""
+    """Where it was pulled from; empty for a file that somebody put here."""
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class LoadWish:
     """What `load` asks for."""
 
     model: str
-    """A name, or the absolute path of a `.gguf` file."""
+    """A name, the absolute path of a `.gguf` file, or what `pull` takes."""
     context: int = 4096
     """Tokens per slot."""
     slots: int = 4
@@ -96,6 +101,14 @@ class NodeActions(Protocol):
 
     async def models(self) -> Sequence[ModelInfo]:
         """The models known here, those that peers have loaded included."""
+        ...
+
+    async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
+        """Brings a model to this machine: `{"model", "digest", "size_bytes", "licence", "source"}`."""
+        ...
+
+    async def remove_model(self, model: str) -> JsonObject:
+        """Forgets a model and removes its files: `{"model", "freed_bytes"}`. Refuses one that is loaded."""
         ...
 
     async def load(self, wish: LoadWish, progress: ProgressHandler) -> JsonObject:

@@ -33,7 +33,7 @@ Action = Callable[[ProgressHandler], Awaitable[JsonObject]]
 
 
 class AdminRoutes:
-    """Load, unload, invite, join, remove, leave, models, down."""
+    """Load, unload, pull, rm, invite, join, remove, leave, models, down."""
 
     def __init__(self, actions: NodeActions) -> None:
         self._actions = actions
@@ -49,6 +49,8 @@ class AdminRoutes:
             "remove": self._remove,
             "leave": self._leave,
             "models": self._models,
+            "pull": self._pull,
+            "rm": self._rm,
             "down": self._down,
         }
         return [web.post(ADMIN_PREFIX + name, handler) for name, handler in handlers.items()]
@@ -62,6 +64,14 @@ class AdminRoutes:
     async def _load(self, request: web.Request) -> web.StreamResponse:
         wish = read_load(await read_json(request))
         return await self._long(request, lambda progress: self._actions.load(wish, progress))
+
+    async def _pull(self, request: web.Request) -> web.StreamResponse:
+        """A pull ends when the client goes away, as a person at a terminal expects; what came is kept."""
+        reference = _required(Fields(await read_json(request)), "reference")
+        return await self._long(request, lambda progress: self._actions.pull(reference, progress), ends_with=True)
+
+    async def _rm(self, request: web.Request) -> web.StreamResponse:
+        return json_reply(await self._actions.remove_model(_required(Fields(await read_json(request)), "model")))
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         fields = Fields(await read_json(request))
@@ -103,8 +113,8 @@ class AdminRoutes:
         await self._actions.down()
         return json_reply({"stopping": True})
 
-    async def _long(self, request: web.Request, action: Action) -> web.StreamResponse:
-        """Runs `action` to its end, even if the client leaves: what was asked for has been asked for."""
+    async def _long(self, request: web.Request, action: Action, *, ends_with: bool = False) -> web.StreamResponse:
+        """Runs `action` to its end, even if the client leaves, unless it `ends_with` the client."""
         newest: Progress | None = None
         news = asyncio.Event()
 
@@ -123,12 +133,17 @@ class AdminRoutes:
         self._running.add(task)
         task.add_done_callback(self._ended)
         response = await _open_lines(request)
-        while not task.done():
-            await news.wait()
-            news.clear()
-            if newest is not None:
-                await _line(response, {"progress": dataclasses.asdict(newest)})
-                newest = None
+        try:
+            while not task.done():
+                await news.wait()
+                news.clear()
+                if newest is not None:
+                    await _line(response, {"progress": dataclasses.asdict(newest)})
+                    newest = None
+        except (ConnectionError, asyncio.CancelledError):
+            if ends_with:
+                task.cancel()
+            raise
         await _line(response, await _outcome(task))
         return response
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from peerinfer import __version__
-from peerinfer.cli import chat, demo, doctor, mesh, models, node, status
+from peerinfer.cli import chat, demo, doctor, mesh, models, node, pull, status
 from peerinfer.cli.show import note
 from peerinfer.errors import PeerinferError
 
@@ -24,6 +24,7 @@ first steps:
   peerinfer up                      run this machine's node; leave it running
   peerinfer invite                  show six digits for another machine to join with
   peerinfer join 482-913            join, on the other machine (it also runs `up`)
+  peerinfer pull MODEL              bring a model here (peerinfer models --catalogue lists some)
   peerinfer load MODEL              split a model over the machines
   peerinfer chat MODEL              talk to it
 
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"peerinfer {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for group in (demo, node, status, doctor, mesh, models, chat):
+    for group in (demo, node, status, doctor, mesh, models, pull, chat):
         group.add(verbs)
     return parser
 

@@ -10,6 +10,7 @@ from peerinfer.api.admin import CONTEXT_MAX, LAYERS_MAX, NODES_MAX, POLICIES, SL
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
 from peerinfer.cli.architectures import show_architectures
+from peerinfer.cli.catalogue import show_catalogue
 from peerinfer.cli.show import ProgressLine, names_of, note, result, result_json, size, stages_text, table
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, whole_number, with_daemon
 
@@ -20,6 +21,7 @@ def add(verbs: Verbs) -> None:
     models.add_argument(
         "--architectures", action="store_true", help="list the kinds of models that can be split, and where"
     )
+    models.add_argument("--catalogue", action="store_true", help="list what `peerinfer pull` knows by a short name")
     add_json(models)
     load = add_verb(
         verbs,
@@ -30,7 +32,7 @@ def add(verbs: Verbs) -> None:
         "  peerinfer load ~/models/big.gguf --context 8192 --min-nodes 2\n"
         '  peerinfer load smollm2 --stages "desk:0-15,lap:15-30"     layers 0 to 14 on desk, 15 to 29 on lap',
     )
-    load.add_argument("model", metavar="MODEL", help="a name from `peerinfer models`, or the path of a .gguf file")
+    load.add_argument("model", metavar="MODEL", help="a name from `peerinfer models`, a .gguf file, or hf:OWNER/REPO")
     load.add_argument(
         "--context", type=whole_number(1, CONTEXT_MAX), default=4096, metavar="N", help="tokens per request (4096)"
     )
@@ -55,9 +57,11 @@ def add(verbs: Verbs) -> None:
 
 
 def run_models(args: argparse.Namespace) -> int:
-    """Lists the models, or the architectures."""
+    """Lists the models, the architectures, or the catalogue."""
     if args.architectures:
         return show_architectures(args.json)
+    if args.catalogue:
+        return show_catalogue(args)
 
     async def act(client: ApiClient) -> int:
         body = await client.act("models")
@@ -65,10 +69,7 @@ def run_models(args: argparse.Namespace) -> int:
             result_json(body)
             return 0
         sound = [model for model in body["models"] if not model["problem"]]
-        rows = [
-            (m["name"], m["architecture"], str(m["layers"]), size(m["size_bytes"]), "loaded" if m["loaded"] else "")
-            for m in sound
-        ]
+        rows = [(m["name"], m["architecture"], str(m["layers"]), size(m["size_bytes"]), _state(m)) for m in sound]
         result(table(("MODEL", "ARCHITECTURE", "LAYERS", "SIZE", ""), rows))
         for model in body["models"]:
             if model["problem"]:
@@ -111,6 +112,12 @@ def run_unload(args: argparse.Namespace) -> int:
         return 0
 
     return with_daemon(args, act)
+
+
+def _state(model: JsonObject) -> str:
+    parts = ["loaded"] if model["loaded"] else []
+    parts += [] if model["here"] else ["in part"] if model["size_bytes"] else ["on other nodes"]
+    return ", ".join(parts)
 
 
 async def follow(client: ApiClient, action: str, body: JsonObject, line: ProgressLine) -> JsonObject:

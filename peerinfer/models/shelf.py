@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from peerinfer.errors import HomeError
 from peerinfer.models.atomic import replacing
 from peerinfer.models.parts import part_name
 
@@ -69,20 +70,34 @@ class Shelf:
             self._remembered = [*others, item][-FILES_MAX:]
             self._save()
 
-    def forget(self, paths: Sequence[Path]) -> None:
-        """Remembers these files no more. Raises `HomeError`."""
-        with self._lock:
-            self._remembered = [each for each in self._remembered if each.paths != tuple(paths)]
-            self._save()
+    def remove(self, paths: tuple[Path, ...]) -> int:
+        """Remembers these files no more, and removes those that were pulled or lie in the models folder.
 
-    def is_ours(self, path: Path) -> bool:
-        """Whether a file lies in the models folder itself, where removing a model removes its file."""
-        return path.parent.resolve() == self.folder.resolve()
+        Gives the bytes that became free. Raises `HomeError`.
+        """
+        with self._lock:
+            pulled = any(each.source and each.paths == paths for each in self._remembered)
+            self._remembered = [each for each in self._remembered if each.paths != paths]
+            self._save()
+        return sum(_remove(path) for path in paths if pulled or path.parent.resolve() == self.folder.resolve())
 
     def _save(self) -> None:
         rows = [{**asdict(item), "paths": [str(path) for path in item.paths]} for item in self._remembered]
         with replacing(self._names) as partial:
             partial.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def _remove(path: Path) -> int:
+    """Removes a file and, where it is a link into the hub's cache, what it points to; gives the bytes."""
+    target = path.resolve()
+    try:
+        size = target.stat().st_size
+        path.unlink()
+        if target != path:
+            target.unlink(missing_ok=True)
+    except OSError as error:
+        raise HomeError(f"{path} cannot be removed ({error.strerror}). Check its permissions.") from None
+    return size
 
 
 def item_of(path: Path) -> ShelfItem:

@@ -137,17 +137,11 @@ class ModelStore:
         return next(model for model in (await self.listing()).models if model.digest == entry.digest)
 
     async def remove(self, entry: ModelEntry) -> int:
-        """Forgets a model, and removes its files if they lie in the models folder; gives the bytes that became free.
+        """Forgets a model, and removes its files if they lie in the models folder or were pulled; gives what is free.
 
-        Raises `HomeError`.
+        Files that a person named by their path, and the bundled one, stay where they are. Raises `HomeError`.
         """
-        await asyncio.to_thread(self._shelf.forget, entry.paths)
-        freed = 0
-        for path in entry.paths:
-            if self._shelf.is_ours(path):
-                path.unlink(missing_ok=True)
-                freed = entry.size_bytes
-        return freed
+        return await asyncio.to_thread(self._shelf.remove, entry.paths)
 
     async def dossier(self, entry: ModelEntry) -> Dossier:
         """All about a model whose files are here. Raises `ModelError` if they were replaced."""

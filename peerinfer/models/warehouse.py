@@ -116,14 +116,16 @@ class Warehouse:
         """What more could be fetched to this disk; in steps, so that not every file written is news."""
         return self._folder.room_bytes(self.in_use()) // ROOM_STEP_BYTES * ROOM_STEP_BYTES
 
-    def shard_bytes(self) -> int:
-        """What all shards take on the disk."""
-        return sum(entry.size_bytes for entry in self._folder.entries())
+    def held_bytes(self, digest: str) -> int:
+        """What the shards of one model take on the disk."""
+        return sum(entry.size_bytes for entry in self._folder.entries() if entry.key.digest == digest)
 
-    async def free(self, digest: str) -> int:
+    async def forget(self, digest: str) -> int:
         """Removes what is here of a model besides its own files, unless it is in use; gives the bytes."""
         freed = await asyncio.to_thread(self._folder.remove, digest, self.in_use())
         self._sources = {path: source for path, source in self._sources.items() if path.exists()}
+        self._dossiers.pop(digest, None)
+        await asyncio.to_thread(self._store.records.remove, digest)
         return freed
 
     async def dossier(self, digest: str, name: str) -> Dossier:

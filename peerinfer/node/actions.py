@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
@@ -14,10 +13,10 @@ from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.state import InstanceState
 from peerinfer.errors import BadRequest, InviteExpired, PairingBusy, PairingError, WrongDigits
 from peerinfer.identity.pairing import Ending
-from peerinfer.models.store import ModelEntry
 from peerinfer.net.address import split_address
 from peerinfer.net.joining import join
 from peerinfer.net.pairing import PairingHost
+from peerinfer.node.model_actions import ModelActions
 from peerinfer.node.node import Node
 
 FAREWELL_S = 0.3
@@ -34,6 +33,7 @@ class Actions:
         self._identity_changed = identity_changed
         self._invitation: PairingHost | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._models = ModelActions(node)
         self._pairing = asyncio.Lock()
         """One change of who is paired with whom at a time."""
 
@@ -51,21 +51,21 @@ class Actions:
         """Model files here, and what peers have loaded."""
         loaded = [one for one in self._node.session.control.instances() if one.state is InstanceState.READY]
         ready = {one.digest for one in loaded}
-        listing = await self._node.store.listing()
-        known = {entry.digest for entry in listing.models}
-        others = {one.digest: one for one in loaded if one.digest not in known}
-        return [
-            *(_info(entry, entry.digest in ready) for entry in listing.models),
-            *(ModelInfo(broken.name, "", "", 0, 0, False, broken.reason) for broken in listing.broken),
-            *(ModelInfo(one.model, one.digest, "", one.stages[-1].last_layer, 0, True) for one in others.values()),
-        ]
+        return await self._models.listing(ready, {one.digest: one for one in loaded})
+
+    async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
+        """Brings a model to this machine, and tells the mesh."""
+        return await self._models.pull(reference, progress)
+
+    async def remove_model(self, model: str) -> JsonObject:
+        """Forgets a model and frees its room."""
+        in_use = {one.digest: one.model for one in self._node.session.control.instances()}
+        return await self._models.remove(model, in_use)
 
     async def load(self, wish: LoadWish, progress: ProgressHandler) -> JsonObject:
         """Loads a model and waits until it is ready."""
         session = self._node.session
-        path = Path(wish.model)
-        by_path = path.suffix.lower() == ".gguf" and path.is_absolute()
-        model = await session.add_model(path) if by_path else wish.model
+        model = await self._models.meant(wish.model, progress)
         instance = await session.control.requests.load(
             model,
             context=wish.context,
@@ -193,8 +193,3 @@ class Actions:
                 session.discovery.show_pairing(None)
             if outcome.ending is Ending.JOINED:
                 session.roster.tell_all()
-
-
-def _info(entry: ModelEntry, loaded: bool) -> ModelInfo:
-    facts = entry.facts
-    return ModelInfo(entry.name, entry.digest, facts.architecture, facts.n_layers, entry.size_bytes, loaded)

@@ -9,6 +9,7 @@ from peerinfer.clock import monotonic
 from peerinfer.config import NodeConfig
 from peerinfer.errors import PortInUse, Unavailable
 from peerinfer.identity.storage import Identity
+from peerinfer.models.pull.pull import PullDesk
 from peerinfer.models.store import ModelStore
 from peerinfer.models.warehouse import Warehouse
 from peerinfer.node.session import MeshSession
@@ -24,6 +25,7 @@ class Node:
         self.identity = Identity.open(config.home, config.name)
         self.store = ModelStore(config.home)
         self.warehouse = Warehouse(config.home, self.store, monotonic, config.shards_limit_bytes)
+        self.pulls = PullDesk()
         self._session: MeshSession | None = None
         self._port = config.listen.port
         self._switching = asyncio.Lock()
@@ -42,6 +44,7 @@ class Node:
     async def stop(self) -> None:
         """Ends the session."""
         async with self._switching:
+            await self.pulls.stop()
             await self._end()
             await self.store.stop()
 

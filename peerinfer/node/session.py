@@ -173,10 +173,14 @@ class MeshSession:
     def _names(self) -> Mapping[str, str]:
         return {node: member.name for node, member in self._identity.roster.members.items()}
 
+    async def models_changed(self) -> None:
+        """Looks at the model files now, and tells the mesh what there is."""
+        await self.portrait.refresh(self._gossip.announce)
+
     async def add_model(self, path: Path) -> str:
         """Takes in a model file that a person on this machine named; gives its name. Raises as `ModelStore.add`."""
         entry = await self._store.add(path)
-        await self.portrait.refresh(self._gossip.announce)
+        await self.models_changed()
         return entry.name
 
     async def _find(self, model: str) -> HeldModel | None:
@@ -185,7 +189,7 @@ class MeshSession:
             entry = await self._store.find(model)
         except UnknownModel:
             return None
-        await self.portrait.refresh(self._gossip.announce)
+        await self.models_changed()
         return held_model(entry.name, entry.digest, entry.size_bytes, entry.facts)
 
     def _nearby(self) -> list[Neighbour]:

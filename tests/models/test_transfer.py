@@ -197,7 +197,7 @@ async def test_room_is_made_by_what_was_used_longest_ago_and_never_by_what_is_in
         assert (second.exists(), third.exists()) == (True, True)
         other.warehouse.release("b")
         freed = second.stat().st_size
-        assert await other.warehouse.free(entry.digest) == freed
+        assert await other.warehouse.forget(entry.digest) == freed
         assert (second.exists(), third.exists()) == (False, True)
 
 
