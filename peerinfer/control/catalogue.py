@@ -28,7 +28,8 @@ def find_in_mesh(wanted: str, members: Members) -> HeldModel:
     digests = Counter(model.digest for model in held if _is_meant(model, matches, sought))
     if not digests:
         raise UnknownModel(
-            f"No node of this mesh that is up has a model {clean(wanted)!r}; available: {', '.join(names) or 'none'}."
+            f"No node of this mesh that is up has a model {clean(wanted)!r}; available: {', '.join(names) or 'none'}. "
+            "Bring one here with `peerinfer pull`, or name a .gguf file by its path."
         )
     digest = min(digests, key=lambda one: (-digests[one], one))
     return next(model for model in held if model.digest == digest)

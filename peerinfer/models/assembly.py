@@ -6,6 +6,7 @@ found again by its digests; the final name appears when all of it is on the disk
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -108,18 +109,13 @@ class Assembly:
 
     def fill(self, source: LocalSource, progress: Callable[[], None]) -> None:
         """Copies what is missing and stands in `source`; what is damaged there stays missing. Raises `HomeError`."""
-        wanted = [number for number in self.missing if self._manifest.chunk(number).tensor in source.offsets]
-        if not wanted:
-            return
-        try:
-            with source.path.open("rb") as file:
-                for number in wanted:
-                    chunk = self._manifest.chunk(number)
-                    file.seek(source.offsets[chunk.tensor] + chunk.offset)
-                    if self.put(number, file.read(chunk.n_bytes)):
-                        progress()
-        except OSError:
-            return  # it was removed meanwhile: others may have what it had
+        chunks = [self._manifest.chunk(number) for number in self.missing]
+        wanted = [chunk for chunk in chunks if chunk.tensor in source.offsets]
+        with contextlib.suppress(OSError), source.path.open("rb") as file:  # once removed: others may have what it had
+            for chunk in wanted:
+                file.seek(source.offsets[chunk.tensor] + chunk.offset)
+                if self.put(chunk.number, file.read(chunk.n_bytes)):
+                    progress()
 
     def finish(self) -> Path:
         """Gives the whole file its name, when it is on the disk. Raises `HomeError`."""

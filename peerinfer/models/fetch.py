@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -100,11 +101,8 @@ class Fetch:
                         "Switch on the node that has the model, or pull it again."
                     )
                 self._wake.clear()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_S)
             if self._error is not None:
                 raise self._error
         finally:
@@ -158,15 +156,7 @@ class Fetch:
         try:
             async with self._peers.ask(peer, question) as stream:
                 async for number, content in self._chunks(stream, numbers):
-                    if await asyncio.to_thread(self._assembly.put, number, content):
-                        self._swarm.arrived(peer, number)
-                        self._last = self._clock()
-                        self._failures[peer] = 0
-                        self._told()
-                        await self._pause(len(content))
-                    else:
-                        log.warning("The node %s sent a damaged piece of %s.", peer[:8], self._digest[:12])
-                        self._swarm.damaged(peer, number)
+                    await self._take(peer, number, content)
             self._swarm.ended(peer, numbers)
         except (LinkError, asyncio.IncompleteReadError) as error:
             log.info("A piece of %s did not come from %s (%s).", self._digest[:12], peer[:8], error)
@@ -177,6 +167,17 @@ class Fetch:
         except BaseException:
             self._swarm.ended(peer, numbers)
             raise
+
+    async def _take(self, peer: str, number: int, content: bytes) -> None:
+        if not await asyncio.to_thread(self._assembly.put, number, content):
+            log.warning("The node %s sent a damaged piece of %s.", peer[:8], self._digest[:12])
+            self._swarm.damaged(peer, number)
+            return
+        self._swarm.arrived(peer, number)
+        self._last = self._clock()
+        self._failures[peer] = 0
+        self._told()
+        await self._pause(len(content))
 
     async def _chunks(self, stream: ByteStream, numbers: tuple[int, ...]) -> AsyncIterator[tuple[int, bytes]]:
         for number in numbers:

@@ -19,31 +19,34 @@ def fingerprint(
     paths: Sequence[Path], inspection: Inspection, progress: Callable[[float], None] = lambda _: None
 ) -> Manifest:
     """The manifest of the model in `paths`; `progress` is told the share read. Raises `ModelError`."""
+    try:
+        return _fingerprint(paths, inspection, progress)
+    except OSError as error:
+        raise ModelError(f"{paths[0].name} cannot be read ({error.strerror}). Check its permissions.") from None
+
+
+def _fingerprint(paths: Sequence[Path], inspection: Inspection, progress: Callable[[float], None]) -> Manifest:
     table = table_of(inspection)
     rows = cast("list[tuple[int, int, int]]", table.tolist())
     total = int(table[:, 2].sum())
     done = 0
     digests: list[bytes] = []
-    try:
-        with ExitStack() as opened:
-            files = [opened.enter_context(FileIO(path, "rb")) for path in paths]
-            parts = [
-                _header(file.read(n_bytes), n_bytes)
-                for file, n_bytes in zip(files, inspection.header_bytes, strict=True)
-            ]
-            buffer = memoryview(bytearray(CHUNK_BYTES))
-            for part, offset, n_bytes in rows:
-                files[part].seek(offset)
-                left = n_bytes
-                while left:
-                    view = buffer[: min(left, CHUNK_BYTES)]
-                    _fill(files[part], view)
-                    digests.append(hashlib.sha256(view).digest())
-                    left -= len(view)
-                    done += len(view)
-                    progress(done / total)
-    except OSError as error:
-        raise ModelError(f"{paths[0].name} cannot be read ({error.strerror}). Check its permissions.") from None
+    with ExitStack() as opened:
+        files = [opened.enter_context(FileIO(path, "rb")) for path in paths]
+        parts = [
+            _header(file.read(n_bytes), n_bytes) for file, n_bytes in zip(files, inspection.header_bytes, strict=True)
+        ]
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        for part, offset, n_bytes in rows:
+            files[part].seek(offset)
+            left = n_bytes
+            while left:
+                view = buffer[: min(left, CHUNK_BYTES)]
+                _fill(files[part], view)
+                digests.append(hashlib.sha256(view).digest())
+                left -= len(view)
+                done += len(view)
+                progress(done / total)
     return Manifest(tuple(parts), tuple(table[:, 2].tolist()), b"".join(digests))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from gguf import GGUFValueType, GGUFWriter
 
+from peerinfer.models.architecture_rules import Entry
 from peerinfer.models.gguf import ALIGNMENT_DEFAULT, GgufHeader, ValueType
 from peerinfer.models.layout import Layout, Piece
 from peerinfer.models.shard_writer import ShardPlan, plan_embedding, plan_stage, plan_vocabulary, plan_whole
@@ -49,9 +51,7 @@ def _head(plan: ShardPlan) -> bytes:
         path = Path(folder) / "head"
         writer = GGUFWriter(path, plan.architecture)
         try:
-            for key, (value, kind, items) in plan.metadata.items():
-                if kind is ValueType.ARRAY and not value:
-                    continue  # the package cannot write an empty array, which says nothing
+            for key, (value, kind, items) in _writable(plan):
                 writer.add_key_value(key, value, GGUFValueType(kind), None if items is None else GGUFValueType(items))
             for source in plan.sources:
                 info = source.info
@@ -62,6 +62,13 @@ def _head(plan: ShardPlan) -> bytes:
         finally:
             writer.close()
         return path.read_bytes()
+
+
+def _writable(plan: ShardPlan) -> Iterator[tuple[str, Entry]]:
+    """The metadata but empty arrays, which the package cannot write; they say nothing."""
+    for key, entry in plan.metadata.items():
+        if entry[1] is not ValueType.ARRAY or entry[0]:
+            yield key, entry
 
 
 def _padded(n_bytes: int) -> int:

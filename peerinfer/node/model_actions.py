@@ -32,8 +32,8 @@ class ModelActions:
         listing = await self._node.store.listing()
         infos = [_info(entry, entry.digest in ready) for entry in listing.models]
         infos += [ModelInfo(broken.name, "", "", 0, 0, False, broken.reason) for broken in listing.broken]
-        for dossier in await self._node.warehouse.partial_models():
-            facts, name = dossier.facts, self._node.warehouse.name_of(dossier.digest)
+        for dossier in await self._node.warehouse.library.partial_models():
+            facts, name = dossier.facts, self._node.warehouse.library.name_of(dossier.digest)
             size = self._node.warehouse.held_bytes(dossier.digest)
             is_ready = dossier.digest in ready
             infos.append(
@@ -99,8 +99,8 @@ class ModelActions:
 
     async def _partial(self, name: str) -> str | None:
         wanted = name.strip().lower()
-        dossiers = await self._node.warehouse.partial_models()
-        names = {dossier.digest: self._node.warehouse.name_of(dossier.digest) for dossier in dossiers}
+        dossiers = await self._node.warehouse.library.partial_models()
+        names = {dossier.digest: self._node.warehouse.library.name_of(dossier.digest) for dossier in dossiers}
         return next((digest for digest, each in names.items() if wanted in (each, digest)), None)
 
 

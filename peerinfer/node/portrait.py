@@ -69,10 +69,10 @@ class Portrait:
         """Looks at the model files now."""
         listing = await self._store.listing()
         models = [held_model(entry.name, entry.digest, entry.size_bytes, entry.facts) for entry in listing.models]
-        for dossier in await self._warehouse.partial_models():
-            name = self._warehouse.name_of(dossier.digest)
+        for dossier in await self._warehouse.library.partial_models():
+            name = self._warehouse.library.name_of(dossier.digest)
             model = held_model(name, dossier.digest, dossier.manifest.n_bytes, dossier.facts)
-            held = (await self._warehouse.held_ranges(dossier))[:RANGES_MAX]
+            held = (await self._warehouse.library.held_ranges(dossier))[:RANGES_MAX]
             models.append(replace(model, tensors=len(dossier.manifest.tensor_bytes), held=held))
         if tuple(models) != self.models:
             self.models = tuple(models)

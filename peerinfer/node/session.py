@@ -70,7 +70,7 @@ class MeshSession:
         trust = MeshTrust(identity)
         self._connector = Connector(trust, self.switchboard, identity.name, incarnation.value)
         self._bulk = BulkClient(trust, self.switchboard)
-        self._server = LinkServer(self._connector, BulkServer(warehouse.answer))
+        self._server = LinkServer(self._connector, BulkServer(warehouse.giver.answer))
         self._dialer = Dialer(self.switchboard, self._connector.dial, PeerBook(config.home / PEERS_FILE))
         self.discovery: Discovery | None = None
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
@@ -103,7 +103,7 @@ class MeshSession:
         )
         self._tokenizers = TokenizerPool(warehouse)
         self.gateway = Gateway(self.switchboard, self.control.requests, self._tokenizers, monotonic)
-        warehouse.peers = self._bulk
+        warehouse.library.peers = self._bulk
         warehouse.throttle = Throttle(self._pipeline.is_busy, monotonic)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -139,8 +139,8 @@ class MeshSession:
             await self.discovery.close()
         await self._pipeline.stop()
         await self._tokenizers.stop()
-        if self._warehouse.peers is self._bulk:
-            self._warehouse.peers = None
+        if self._warehouse.library.peers is self._bulk:
+            self._warehouse.library.peers = None
         await self._bulk.close()
         await self._connector.close()
         await self._server.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from peerinfer.models.exchange import Wanted, decode_question
 from peerinfer.models.store import ModelStore
 from peerinfer.models.warehouse import Warehouse
 from peerinfer.net.bulk import Stream
-from tests.net.mesh import Authority, Node, mesh_of, node_id
+from tests.net.mesh import Authority, Node, mesh_of, node_id, until
 
 Spoil = Callable[[bytes, int], bytes]
 """Given a piece and its number among all pieces of weights, what is sent instead."""
@@ -27,14 +28,14 @@ class ModelNode:
         self.store = ModelStore(self.home, bundled=False)
         self.warehouse = Warehouse(self.home, self.store, monotonic, limit_bytes)
         self.net = Node(authority.trust(node_id(number)), handler=self._answer)
-        self.warehouse.peers = self.net.bulk
+        self.warehouse.library.peers = self.net.bulk
         self.given = Counter[Wanted]()
         """Bytes given, by what was asked for."""
         self.spoil: Spoil = lambda piece, _: piece
         self.pieces = 0
 
     def _answer(self, peer: str, data: bytes) -> Stream:
-        stream = self.warehouse.answer(peer, data)
+        stream = self.warehouse.giver.answer(peer, data)
         return Stream(stream.n_bytes, self._counted(decode_question(data).wanted, stream.pieces))
 
     async def _counted(self, wanted: Wanted, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -53,10 +54,9 @@ async def house_of(folder: Path, count: int, limit_bytes: int = 0) -> AsyncGener
     authority = Authority()
     nodes = [ModelNode(folder, number + 1, authority, limit_bytes) for number in range(count)]
     async with mesh_of(*(node.net for node in nodes)):
-        for node in nodes:
-            for other in nodes:
-                if other is not node and not node.net.board.is_connected(other.net.id):
-                    await node.net.connector.dial(other.net.address)
+        for node, other in itertools.combinations(nodes, 2):
+            await node.net.connector.dial(other.net.address)
+            await until(lambda node=node, other=other: other.net.board.is_connected(node.net.id))
         try:
             yield nodes
         finally:

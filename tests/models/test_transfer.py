@@ -9,7 +9,7 @@ import pytest
 
 from peerinfer.errors import DiskFull, ModelError, UnknownModel, UnsupportedModel
 from peerinfer.models import fetch, fingerprint, manifest
-from peerinfer.models import warehouse as warehouse_module
+from peerinfer.models import library as library_module
 from peerinfer.models.exchange import Question, Wanted, encode_question
 from peerinfer.models.gguf import read_header
 from peerinfer.models.gguf_cursor import StringArray
@@ -33,7 +33,7 @@ def quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(fetch, "RETRY_S", 0.05)
     monkeypatch.setattr(fetch, "STALL_S", 1.0)
-    monkeypatch.setattr(warehouse_module, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(library_module, "ASK_AGAIN_S", 0.05)
 
 
 async def model_on(node: ModelNode, *, tied: bool = False) -> ModelEntry:
@@ -149,7 +149,7 @@ async def test_no_damaged_chunk_is_ever_taken(tmp_path: Path, every: int) -> Non
 
 
 async def test_a_model_that_nobody_has_is_said_to_be_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warehouse_module, "ASK_TIMES", 2)
+    monkeypatch.setattr(library_module, "ASK_TIMES", 2)
     async with house_of(tmp_path, 2) as (one, _):
         with pytest.raises(ModelError, match="no node that is up does"):
             await one.warehouse.vocabulary_file("0" * 64, "nothing")
@@ -158,8 +158,8 @@ async def test_a_model_that_nobody_has_is_said_to_be_nowhere(tmp_path: Path, mon
 async def test_questions_about_what_is_not_here_are_refused(tmp_path: Path) -> None:
     async with house_of(tmp_path, 2) as (source, other):
         entry = await model_on(source)
-        await source.warehouse.dossier(entry.digest, "tiny")
-        count = source.warehouse.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest))).n_bytes
+        await source.warehouse.library.dossier(entry.digest, "tiny")
+        count = source.warehouse.giver.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest))).n_bytes
         assert count > 0
         for question in (
             Question(Wanted.MANIFEST, "0" * 64),
@@ -167,9 +167,9 @@ async def test_questions_about_what_is_not_here_are_refused(tmp_path: Path) -> N
             Question(Wanted.CHUNKS, entry.digest, (10_000,)),
         ):
             with pytest.raises(UnknownModel):
-                source.warehouse.answer("x", encode_question(question))
+                source.warehouse.giver.answer("x", encode_question(question))
         with pytest.raises(UnknownModel):
-            other.warehouse.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest)))
+            other.warehouse.giver.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest)))
 
 
 async def test_a_range_that_may_be_no_stage_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
@@ -205,14 +205,14 @@ async def test_a_node_that_starts_again_has_what_it_fetched(tmp_path: Path) -> N
     async with house_of(tmp_path, 2) as (source, other):
         entry = await model_on(source)
         await stage(other, entry, 1, 3)
-        (dossier,) = await other.warehouse.partial_models()
-        held = await other.warehouse.held_ranges(dossier)
+        (dossier,) = await other.warehouse.library.partial_models()
+        held = await other.warehouse.library.held_ranges(dossier)
     async with house_of(tmp_path / "elsewhere", 1) as (alone,):
         for folder in ("manifests", "shards"):
             (other.home / folder).rename(alone.home / folder)
-        (dossier,) = await alone.warehouse.partial_models()
+        (dossier,) = await alone.warehouse.library.partial_models()
         assert (dossier.digest, dossier.facts) == (entry.digest, entry.facts)
-        assert alone.warehouse.name_of(entry.digest) == "tiny"
-        assert await alone.warehouse.held_ranges(dossier) == held
+        assert alone.warehouse.library.name_of(entry.digest) == "tiny"
+        assert await alone.warehouse.library.held_ranges(dossier) == held
         assert (await stage(alone, entry, 1, 3)).exists()
         assert (await stage(alone, entry, 2, 3)).exists()
