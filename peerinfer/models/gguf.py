@@ -7,6 +7,7 @@ not for us); the work is bounded by the limits here and in `gguf_cursor.py`, wha
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -47,6 +48,10 @@ TENSOR_MAX_BYTES = 1 << 62
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
+_TENSOR_FORMS = {n: struct.Struct(f"<{n}QIQ") for n in range(1, DIMENSIONS_MAX + 1)}
+"""What follows the number of dimensions of a tensor: shape, type, offset."""
+_TENSOR_TYPES = {int(kind): (kind, *sizes) for kind, sizes in GGML_QUANT_SIZES.items()}
+"""Each type by its number in the file, with the numbers and the bytes of one block."""
 _KEY_MIN_BYTES = 8 + 1 + 4 + 1
 _TENSOR_MIN_BYTES = 8 + 1 + 4 + 8 + 4 + 8
 
@@ -255,24 +260,23 @@ def _tensor(cursor: HeaderCursor, alignment: int) -> TensorInfo:
     """The next tensor, with its offset as the file has it: from the start of the weights."""
     name = _name(cursor, "the name of a tensor", TENSOR_NAME_MAX_BYTES)
     n_dimensions = cursor.u32()
-    if not 1 <= n_dimensions <= DIMENSIONS_MAX:
+    form = _TENSOR_FORMS.get(n_dimensions)
+    if form is None:
         raise cursor.corrupt(f"the tensor {name!r} has {n_dimensions} dimensions")
-    shape = tuple(cursor.u64() for _ in range(n_dimensions))
-    number = cursor.u32()
-    try:
-        kind = GGMLQuantizationType(number)
-    except ValueError:
-        raise cursor.unsupported(f"the type {number} of its tensor {name!r} is unknown to this peerinfer") from None
-    block_items, block_bytes = GGML_QUANT_SIZES[kind]
-    if 0 in shape or shape[0] % block_items:
+    *sizes, number, offset = cursor.numbers_as(form)
+    known = _TENSOR_TYPES.get(number)
+    if known is None:
+        raise cursor.unsupported(f"the type {number} of its tensor {name!r} is unknown to this peerinfer")
+    kind, block_items, block_bytes = known
+    if 0 in sizes or sizes[0] % block_items:
         raise cursor.corrupt(f"the tensor {name!r} has a shape that its type {kind.name} cannot have")
-    n_bytes = prod(shape) // block_items * block_bytes
-    if n_bytes > TENSOR_MAX_BYTES or prod(shape) > TENSOR_MAX_BYTES:
+    n_items = prod(sizes)
+    n_bytes = n_items // block_items * block_bytes
+    if n_bytes > TENSOR_MAX_BYTES or n_items > TENSOR_MAX_BYTES:
         raise cursor.corrupt(f"the size of the tensor {name!r} overflows")
-    offset = cursor.u64()
     if offset % alignment:
         raise cursor.corrupt(f"the tensor {name!r} does not start at a multiple of {alignment} bytes")
-    return TensorInfo(name, shape, kind, offset, n_bytes)
+    return TensorInfo(name, tuple(sizes), kind, offset, n_bytes)
 
 
 def _placed(cursor: HeaderCursor, relative: tuple[TensorInfo, ...], data_offset: int) -> tuple[TensorInfo, ...]:

@@ -89,28 +89,31 @@ class HeaderCursor:
 
     def u32(self) -> int:
         """The next unsigned 32-bit number."""
-        return self._number(_U32)
+        return int(self.numbers_as(_U32)[0])
 
     def u64(self) -> int:
         """The next unsigned 64-bit number."""
-        return self._number(_U64)
+        return int(self.numbers_as(_U64)[0])
 
-    def _number(self, form: struct.Struct) -> int:
+    def numbers_as(self, form: struct.Struct) -> tuple[int, ...]:
+        """The next few whole numbers, as `form` has them."""
         end = self.position + form.size
         if end - self._buffer_start > len(self._buffer):
             self._load(end)
-        (number,) = form.unpack_from(self._buffer, self.position - self._buffer_start)
+        numbers = form.unpack_from(self._buffer, self.position - self._buffer_start)
         self.position = end
-        return number
+        return numbers
 
     def take(self, n_bytes: int) -> bytes:
         """The next `n_bytes` bytes."""
         end = self.position + n_bytes
         self._load(end)
-        with memoryview(self._buffer) as view:
-            taken = bytes(view[self.position - self._buffer_start : end - self._buffer_start])
+        here = slice(self.position - self._buffer_start, end - self._buffer_start)
         self.position = end
-        return taken
+        if n_bytes <= READ_CHUNK_BYTES:
+            return bytes(self._buffer[here])
+        with memoryview(self._buffer) as view:  # a slice of the buffer itself would be one more copy of much
+            return bytes(view[here])
 
     def string(self, limit: int = STRING_MAX_BYTES) -> bytes:
         """The next text, as its bytes, of which there are at most `limit`."""
@@ -141,11 +144,13 @@ class HeaderCursor:
         if self._strings > STRINGS_MAX_ITEMS:
             raise self.corrupt(f"its text arrays have more than {STRINGS_MAX_ITEMS} items")
         self._forget()
-        index = 0
+        buffer, length_at = self._buffer, _U64.unpack_from  # found once, for this loop may run two million times
+        index, end = 0, len(buffer)
         for _ in range(count):
-            if index + 8 > len(self._buffer):
+            if index + 8 > end:
                 self._load(self.position + index + 8)
-            (length,) = _U64.unpack_from(self._buffer, index)
+                end = len(buffer)
+            (length,) = length_at(buffer, index)
             if length > STRING_MAX_BYTES:
                 raise self.corrupt(f"a text of {length} bytes is over the limit of {STRING_MAX_BYTES}")
             index += 8 + length

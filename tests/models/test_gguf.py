@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -206,3 +209,29 @@ def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         read_header(tmp_path / "gone.gguf")
     with pytest.raises(ModelError):
         read_header(tmp_path)
+
+
+def test_a_header_of_many_reads_is_read_as_written() -> None:
+    """Texts and numbers that lie across the ends of what is read from the file at once, and a value longer than it."""
+    random = Random(0)
+    keys: list[bytes] = []
+    written: list[object] = []
+    for index in range(40):
+        texts = ["é" * random.randrange(2000) for _ in range(random.randrange(60))]
+        numbers = [random.getrandbits(64) for _ in range(random.choice([0, 10, 100, 70_000]))]
+        one = "x" * random.choice([0, 5, 300_000])
+        keys.append(key(f"{index}.texts", array(STRING, len(texts), b"".join(map(text, texts)))))
+        keys.append(key(f"{index}.numbers", array(10, len(numbers), struct.pack(f"<{len(numbers)}Q", *numbers))))
+        keys.append(key(f"{index}.text", struct.pack("<I", STRING) + text(one)))
+        written += [texts, numbers, one]
+    header = parse(RawGguf(keys=keys).to_bytes())
+    read = [value.tolist() if isinstance(value, np.ndarray) else value for value in header.metadata.values()]
+    assert [value if isinstance(value, str | list) else list(value) for value in read] == written  # pyright: ignore[reportArgumentType]
+    assert [tensor.name for tensor in header.tensors] == ["a", "b"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_pipe_is_a_sentence_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(ModelError, match=r"pipe\.gguf is no file"):
+        read_header(tmp_path / "pipe.gguf")
