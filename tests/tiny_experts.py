@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.tiny_dense import GEMMA4_KEYS, gemma4_layer
 from tests.tiny_parts import (
     EXPERT_FFN,
     EXPERTS,
@@ -77,7 +78,23 @@ def _latent_attention(*, lora: bool, split: bool) -> Tensors:
     }
 
 
+def _gemma4_mixture(layer: int) -> Tensors:
+    """Experts beside what feeds forward, each with norms of their own; gate and up of an expert in one tensor."""
+    return {
+        **gemma4_layer(slides=layer % 3 != 2),
+        **norms("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"),
+        "ffn_gate_inp.weight": (EXPERTS, WIDTH),
+        "ffn_gate_inp.scale": (WIDTH,),
+        "ffn_gate_up_exps.weight": (EXPERTS, 2 * EXPERT_FFN, WIDTH),
+        "ffn_down_exps.weight": (EXPERTS, WIDTH, EXPERT_FFN),
+        "ffn_down_exps.scale": (EXPERTS,),
+    }
+
+
 MIXTURES: dict[str, Tiny] = {
+    "gemma4 of experts": Tiny(
+        "gemma4", _gemma4_mixture, {**GEMMA4_KEYS, **EXPERT_KEYS}, layers=8, ends={"rope_freqs.weight": (HEAD,)}
+    ),
     "llama of experts": Tiny(
         "llama", always(PRE, attention(), experts(FFN)), {"expert_count": EXPERTS, "expert_used_count": 2}, tied=False
     ),

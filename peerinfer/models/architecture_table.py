@@ -13,6 +13,7 @@ import numpy as np
 
 from peerinfer.errors import CorruptModel
 from peerinfer.models.architecture_rules import (
+    PATTERN_KEY,
     PER_LAYER_KEYS,
     WINDOW_KEY,
     Architecture,
@@ -129,6 +130,12 @@ def _from_layers(n_layers: int, what: str) -> Callable[[GgufHeader, int], str]:
     return refusal
 
 
+def _own_embeddings(header: GgufHeader, _n_layers: int) -> str:
+    if number(header, "embedding_length_per_layer_input", 0) or number(header, "attention.shared_kv_layers", 0):
+        return "its layers share keys and values, or have embeddings of their own"
+    return ""
+
+
 def _experts_step(header: GgufHeader, _n_layers: int) -> int:
     return max(1, number(header, "interleave_moe_layer_step", 1))
 
@@ -174,6 +181,17 @@ ROWS = (
         sliding=SlidingWindow(6, active=window_is_set),
         embedding_factor=_root_of_width,
         refusal=_inferred_scale(62, "Gemma 3 27B"),
+    ),
+    Architecture(
+        "gemma4",
+        f"{_WINDOW_NOTE}; not the small models, which have embeddings for each layer",
+        cuts="at multiples of 2, " + _WINDOW_CUTS,
+        sliding=SlidingWindow(6),
+        cut_step=_every(2),
+        required_keys=("attention.head_count", WINDOW_KEY, PATTERN_KEY),
+        only_for_dense=True,
+        embedding_factor=_root_of_width,
+        refusal=_own_embeddings,
     ),
     Architecture("phi3"),
     Architecture(

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from gguf.quants import dequantize
 
 from peerinfer.errors import BadRequest, CorruptModel, ModelError, UnsupportedModel
+from peerinfer.models.architecture_rules import EMBEDDING_TENSOR
 from peerinfer.models.architectures import architecture
-from peerinfer.models.facts import EMBEDDING_TENSOR, model_facts
+from peerinfer.models.facts import model_facts
 from peerinfer.models.gguf import read_header
 
 

@@ -23,19 +23,17 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
-from peerinfer.models.architecture_rules import Architecture, Entry
-from peerinfer.models.architectures import architecture
-from peerinfer.models.facts import (
+from peerinfer.models.architecture_rules import (
     EMBEDDING_TENSOR,
     HEAD_BIAS_TENSOR,
     HEAD_TENSOR,
     NORM_BIAS_TENSOR,
     NORM_TENSOR,
-    ModelFacts,
-    check_cut,
-    layer_of,
-    model_facts,
+    Architecture,
+    Entry,
 )
+from peerinfer.models.architectures import architecture
+from peerinfer.models.facts import ModelFacts, check_cut, layer_of, model_facts
 from peerinfer.models.gguf import ALIGNMENT_DEFAULT, GgufHeader, TensorInfo, Value, ValueType
 from peerinfer.models.gguf_cursor import StringArray
 
@@ -164,20 +162,15 @@ def _last_ends(header: GgufHeader, facts: ModelFacts, rules: Architecture) -> It
 
 def _layers(header: GgufHeader, rules: Architecture, first_layer: int, last_layer: int) -> Iterator[Source]:
     """The tensors of the layers in range, renumbered from 0, and those that every shard needs."""
-    ends = (EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR, NORM_BIAS_TENSOR, HEAD_BIAS_TENSOR)
+    shared = rules.shared_tensors(header, first_layer, last_layer)
     for info in header.tensors:
         place = layer_of(info.name)
         if place is not None:
             layer, name = place
             if first_layer <= layer < last_layer:
                 yield Source(f"blk.{layer - first_layer}.{name}", info)
-        elif info.name in rules.model_wide_tensors:
+        elif info.name in shared:
             yield Source(info.name, info)
-        elif info.name not in ends:
-            raise UnsupportedModel(
-                f"{header.name} cannot be cut: what its tensor {info.name!r} is for is not known. "
-                "Run it whole on one node."
-            )
 
 
 def _write_header(plan: ShardPlan, path: Path) -> None:
