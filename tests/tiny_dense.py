@@ -176,6 +176,7 @@ DENSE: dict[str, Tiny] = {
         {**SLIDING, **LAYER_NORM, "logit_scale": 0.5},
         layers=5,
     ),
+    "chatglm": Tiny("chatglm", always(PRE, attention(bias="qkv"), feed_forward("Ud"))),
     "command-r": Tiny(
         "command-r", always(norms("attn_norm"), attention(), feed_forward()), {**LAYER_NORM, "logit_scale": 0.5}
     ),
