@@ -43,6 +43,30 @@ def _unlike_layer(heads: int, kv_heads: int, ffn: int, *, fused: bool = False) -
     return made
 
 
+GEMMA4_KEYS = {
+    **SLIDING,
+    "attention.sliding_window_pattern": [True, True, False, True, True, False, True, True],
+    "attention.head_count_kv": [2, 2, 1, 2, 2, 1, 2, 2],
+    "attention.key_length": 2 * HEAD,
+    "attention.value_length": 2 * HEAD,
+    "attention.key_length_swa": HEAD,
+    "attention.value_length_swa": HEAD,
+    "rope.dimension_count": 2 * HEAD,
+    "rope.dimension_count_swa": HEAD,
+    "rope.freq_base_swa": 100.0,
+    "embedding_length_per_layer_input": 0,
+    "final_logit_softcapping": 30.0,
+}
+
+
+def gemma4_layer(*, slides: bool) -> Tensors:
+    """A dense layer has fewer and wider heads, and values that are its keys."""
+    made = {**GEMMA, **attention(*((HEAD, 2) if slides else (2 * HEAD, 1)), norms="qk")}
+    if not slides:
+        del made["attn_v.weight"]
+    return {**made, **feed_forward(), "layer_output_scale.weight": (1,)}
+
+
 DENSE: dict[str, Tiny] = {
     "llama": Tiny("llama", LLAMA, ends={"rope_freqs.weight": (HEAD // 2,)}),
     "mistral3": Tiny(
@@ -67,6 +91,13 @@ DENSE: dict[str, Tiny] = {
         tied=False,
     ),
     "gemma3 without windows": Tiny("gemma3", always(GEMMA, attention(norms="qk"), feed_forward())),
+    "gemma4": Tiny(
+        "gemma4",
+        lambda layer: gemma4_layer(slides=layer % 3 != 2),
+        GEMMA4_KEYS,
+        layers=8,
+        ends={"rope_freqs.weight": (HEAD,)},
+    ),
     "phi3": Tiny(
         "phi3",
         always(
@@ -145,6 +176,7 @@ DENSE: dict[str, Tiny] = {
         {**SLIDING, **LAYER_NORM, "logit_scale": 0.5},
         layers=5,
     ),
+    "chatglm": Tiny("chatglm", always(PRE, attention(bias="qkv"), feed_forward("Ud"))),
     "command-r": Tiny(
         "command-r", always(norms("attn_norm"), attention(), feed_forward()), {**LAYER_NORM, "logit_scale": 0.5}
     ),

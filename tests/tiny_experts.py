@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from tests.tiny_dense import GEMMA4_KEYS, gemma4_layer
 from tests.tiny_parts import (
     EXPERT_FFN,
     EXPERTS,
     FFN,
+    FUSED,
     HEAD,
     HEADS,
     KV_HEADS,
+    LAYER_NORM,
     PRE,
     PRE_BIASED,
     ROPE_FACTORS,
@@ -77,7 +80,23 @@ def _latent_attention(*, lora: bool, split: bool) -> Tensors:
     }
 
 
+def _gemma4_mixture(layer: int) -> Tensors:
+    """Experts beside what feeds forward, each with norms of their own; gate and up of an expert in one tensor."""
+    return {
+        **gemma4_layer(slides=layer % 3 != 2),
+        **norms("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"),
+        "ffn_gate_inp.weight": (EXPERTS, WIDTH),
+        "ffn_gate_inp.scale": (WIDTH,),
+        "ffn_gate_up_exps.weight": (EXPERTS, 2 * EXPERT_FFN, WIDTH),
+        "ffn_down_exps.weight": (EXPERTS, WIDTH, EXPERT_FFN),
+        "ffn_down_exps.scale": (EXPERTS,),
+    }
+
+
 MIXTURES: dict[str, Tiny] = {
+    "gemma4 of experts": Tiny(
+        "gemma4", _gemma4_mixture, {**GEMMA4_KEYS, **EXPERT_KEYS}, layers=8, ends={"rope_freqs.weight": (HEAD,)}
+    ),
     "llama of experts": Tiny(
         "llama", always(PRE, attention(), experts(FFN)), {"expert_count": EXPERTS, "expert_used_count": 2}, tied=False
     ),
@@ -138,6 +157,44 @@ MIXTURES: dict[str, Tiny] = {
             "rope.dimension_count": 4,
         },
         layers=27,
+        tied=False,
+    ),
+    "mistral4": Tiny(
+        "mistral4",
+        lambda layer: {**_latent_attention(lora=True, split=True), **_dense_then_experts(layer)},
+        {
+            **_LATENT_KEYS,
+            **_DENSE_KEYS,
+            "attention.q_lora_rank": 16,
+            "attention.temperature_scale": 0.5,
+            "attention.temperature_length": 8,
+        },
+    ),
+    "bailingmoe2": Tiny(
+        "bailingmoe2",
+        lambda layer: {
+            **PRE,
+            **FUSED,
+            "attn_q_norm.weight": (HEAD,),
+            "attn_k_norm.weight": (HEAD,),
+            **_dense_then_experts(layer, "exp_probs_b.bias"),
+            **({**_GUESSING, "layer_output_norm.weight": (WIDTH,)} if layer == 4 else {}),
+        },
+        {**_DENSE_KEYS, "expert_gating_func": 2, "nextn_predict_layers": 1},
+        layers=5,
+        tied=False,
+    ),
+    "dbrx": Tiny(
+        "dbrx",
+        always(norms("attn_norm", "attn_output_norm"), FUSED, experts(FFN)),
+        {**LAYER_NORM, "expert_count": EXPERTS, "expert_used_count": 2, "attention.clamp_kqv": 1.5},
+        tied=False,
+    ),
+    "exaone-moe": Tiny(
+        "exaone-moe",
+        lambda layer: {**PRE, **attention(norms="qk"), **_dense_then_experts(layer, "exp_probs_b.bias")},
+        {**SLIDING, **_DENSE_KEYS, "expert_gating_func": 2},
+        layers=6,
         tied=False,
     ),
     "dots1": Tiny(

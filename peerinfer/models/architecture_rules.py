@@ -18,6 +18,18 @@ from peerinfer.models.gguf import GgufHeader, ValueType
 Entry = tuple[Any, ValueType, ValueType | None]
 """A metadata value as the gguf package takes it, its type, and the type of its items."""
 
+EMBEDDING_TENSOR = "token_embd.weight"
+"""The table of token embeddings, one row of `n_embd` numbers for each token."""
+HEAD_TENSOR = "output.weight"
+"""The head; a model without it uses the embedding table (tied embeddings)."""
+NORM_TENSOR = "output_norm.weight"
+"""The final norm, before the head."""
+NORM_BIAS_TENSOR = "output_norm.bias"
+HEAD_BIAS_TENSOR = "output.bias"
+"""What some architectures add behind the final norm and behind the head."""
+END_TENSORS = (EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR, NORM_BIAS_TENSOR, HEAD_BIAS_TENSOR)
+"""Tensors of the first and the last stage."""
+
 PATTERN_KEY = "attention.sliding_window_pattern"
 """Which layers look at a window only: one truth value for each layer, or a period."""
 WINDOW_KEY = "attention.sliding_window"
@@ -153,6 +165,8 @@ class Architecture:
         "rope_factors_short.weight",
     )
     """Tensors of no single layer that every shard needs."""
+    only_for_dense: bool = False
+    """llama.cpp refuses those tensors in a shard of sliding layers only."""
     head_required: bool = False
     """llama.cpp insists on `output.weight`, so a shard cannot give the head as the embedding table alone."""
     embedding_factor: Callable[[GgufHeader], float] = _no_factor
@@ -172,7 +186,9 @@ class Architecture:
 
     def why_whole(self, header: GgufHeader, n_layers: int) -> str:
         """Why the model with this header runs whole on one node only; empty if it may be cut."""
-        return self.whole_only or self._unknown_array(header) or self.refusal(header, n_layers)
+        if self.whole_only:
+            return self.whole_only
+        return self._unknown_array(header) or self._unknown_tensor(header) or self.refusal(header, n_layers)
 
     def legal_cuts(self, header: GgufHeader, n_layers: int) -> tuple[int, ...]:
         """Layers at which a stage may begin, besides 0."""
@@ -184,6 +200,10 @@ class Architecture:
             return tuple(cuts)
         return self.sliding.cuts(cuts, header, n_layers)
 
+    def slides(self, header: GgufHeader) -> list[bool]:
+        """Whether each stored layer sees a window only; empty if none does."""
+        return self.sliding.pattern(header) if self.sliding is not None and self.sliding.active(header) else []
+
     def check_keys(self, header: GgufHeader) -> None:
         """Raises `CorruptModel` if a key is missing without which a layer is not understood, or has a wrong length."""
         if self.whole_only:
@@ -193,8 +213,7 @@ class Architecture:
                 raise CorruptModel(f"{header.name} is damaged: it has no {key!r}. Fetch or convert it again.")
         for key in self.per_layer_keys:
             layer_array(header, key, "uif")
-        if self.sliding is not None and self.sliding.active(header):
-            self.sliding.pattern(header)
+        self.slides(header)
 
     def stage_keys(self, header: GgufHeader, n_layers: int, first_layer: int, last_layer: int) -> dict[str, Entry]:
         """The keys that the shard of this range must have in place of the model's, or besides those."""
@@ -208,15 +227,20 @@ class Architecture:
             if values is not None:
                 items = header.types[self.full_key(key)][1]
                 keys[key] = (values[first_layer:last_layer].tolist(), ValueType.ARRAY, items)
-        if self.sliding is not None and self.sliding.active(header):
-            pattern = self.sliding.pattern(header)[first_layer:last_layer]
-            keys[PATTERN_KEY] = (pattern, ValueType.ARRAY, ValueType.BOOL)
+        slides = self.slides(header)
+        if slides:
+            keys[PATTERN_KEY] = (slides[first_layer:last_layer], ValueType.ARRAY, ValueType.BOOL)
         if number(header, DENSE_LEAD_KEY, 0):
             dense = max(0, number(header, DENSE_LEAD_KEY) - first_layer)
             keys[DENSE_LEAD_KEY] = (dense, ValueType.UINT32, None)
         if number(header, "nextn_predict_layers", 0):
             keys["nextn_predict_layers"] = (0, ValueType.UINT32, None)
         return {self.full_key(key): entry for key, entry in keys.items()}
+
+    def shared_tensors(self, header: GgufHeader, first_layer: int, last_layer: int) -> tuple[str, ...]:
+        """Names of the tensors of no single layer that the shard of this range has, if the model does."""
+        needless = self.only_for_dense and all(self.slides(header)[first_layer:last_layer])
+        return () if needless else self.model_wide_tensors
 
     def full_key(self, key: str) -> str:
         """`key` as it stands in a file."""
@@ -238,4 +262,11 @@ class Architecture:
         for key, (kind, _) in header.types.items():
             if kind is ValueType.ARRAY and key.startswith(f"{self.name}.") and key not in known:
                 return f"what each item of its key {key[:64]!r} is for is not known"
+        return ""
+
+    def _unknown_tensor(self, header: GgufHeader) -> str:
+        known = {*END_TENSORS, *self.model_wide_tensors}
+        for tensor in header.tensors:
+            if not tensor.name.startswith("blk.") and tensor.name not in known:
+                return f"what its tensor {tensor.name!r} is for is not known"
         return ""

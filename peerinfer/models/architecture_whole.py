@@ -57,7 +57,7 @@ _REASONS = {
         "gpt2",
         "starcoder",
     ),
-    "its layers share keys and values, or look embeddings up by themselves": ("gemma3n", "gemma4"),
+    "its layers share keys and values, and have embeddings of their own": ("gemma3n",),
     "llama.cpp infers how it treats positions from the number of its layers": ("baichuan",),
     "llama.cpp infers the scale of its residuals from the number of its layers": ("minicpm3",),
 }

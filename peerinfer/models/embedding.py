@@ -14,8 +14,8 @@ import numpy.typing as npt
 from gguf.quants import dequantize
 
 from peerinfer.errors import BadRequest, CorruptModel, ModelError, UnsupportedModel
+from peerinfer.models.architecture_rules import EMBEDDING_TENSOR
 from peerinfer.models.architectures import architecture
-from peerinfer.models.facts import EMBEDDING_TENSOR
 from peerinfer.models.gguf import read_header
 
 

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
-from peerinfer.models.architecture_rules import number, stored_layers
+from peerinfer.models.architecture_rules import (
+    EMBEDDING_TENSOR,
+    HEAD_TENSOR,
+    NORM_TENSOR,
+    Architecture,
+    number,
+    stored_layers,
+)
 from peerinfer.models.architectures import architecture, per_layer
 from peerinfer.models.gguf import GgufHeader
 
 LAYERS_MAX = 512
 """LLAMA_MAX_LAYERS of llama.cpp's llama-hparams.h."""
-EMBEDDING_TENSOR = "token_embd.weight"
-"""The table of token embeddings, one row of `n_embd` numbers for each token."""
-HEAD_TENSOR = "output.weight"
-"""The head; a model without it uses the embedding table (tied embeddings)."""
-NORM_TENSOR = "output_norm.weight"
-"""The final norm, before the head."""
-NORM_BIAS_TENSOR = "output_norm.bias"
-HEAD_BIAS_TENSOR = "output.bias"
-"""What some architectures add behind the final norm and behind the head."""
 WIDTH_MAX = 1 << 20
 """Numbers in an embedding; the widest real models have fewer than 2^16."""
 VOCABULARY_MAX = (1 << 31) - 1
@@ -92,7 +90,7 @@ def model_facts(header: GgufHeader) -> ModelFacts:
     whole_only = rules.why_whole(header, n_layers)
     head = header.by_name.get(HEAD_TENSOR)
     norm = header.by_name.get(NORM_TENSOR)
-    widths = _kv_widths(header, n_embd)
+    widths = _kv_widths(header, n_embd, rules)
     return ModelFacts(
         architecture=name,
         n_layers=n_layers,
@@ -144,15 +142,22 @@ def _layer_bytes(header: GgufHeader, n_layers: int, whole_only: bool) -> tuple[i
     return tuple(sizes)
 
 
-def _kv_widths(header: GgufHeader, n_embd: int) -> tuple[int, int]:
+def _kv_widths(header: GgufHeader, n_embd: int, rules: Architecture) -> tuple[int, int]:
     """As llama.cpp's llama_hparams: `n_embd_k_gqa` and `n_embd_v_gqa`; 0 for a model without attention."""
     heads = per_layer(header, "attention.head_count", 0)
-    width = n_embd // max(1, *heads)
-    key, value = (number(header, f"attention.{part}_length", width) for part in ("key", "value"))
-    heads_kv = max(per_layer(header, "attention.head_count_kv", max(heads)))
-    if heads_kv * (key + value) > KV_NUMBERS_MAX:
-        raise _damaged(header, f"its attention keeps {heads_kv * (key + value)} numbers of one token in one layer")
-    return heads_kv * key, heads_kv * value
+    heads_kv = per_layer(header, "attention.head_count_kv", max(heads))
+    width = n_embd // (heads[0] or max(1, *heads))
+    sizes = {"": tuple(number(header, f"attention.{part}_length", width) for part in ("key", "value"))}
+    sizes["_swa"] = tuple(
+        number(header, f"attention.{part}_length_swa", size)
+        for part, size in zip(("key", "value"), sizes[""], strict=True)
+    )
+    slides = rules.slides(header) or [False] * len(heads_kv)
+    layers = ((n, sizes["_swa" if sliding else ""]) for n, sliding in zip(heads_kv, slides, strict=False))
+    widths = max(((n * key, n * value) for n, (key, value) in layers), key=sum, default=(0, 0))
+    if sum(widths) > KV_NUMBERS_MAX:
+        raise _damaged(header, f"its attention keeps {sum(widths)} numbers of one token in one layer")
+    return widths
 
 
 def cache_bytes(widths: tuple[int, int], key_type: str, value_type: str) -> int:

@@ -22,19 +22,17 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
 from peerinfer.errors import CorruptModel, UnsupportedModel
-from peerinfer.models.architecture_rules import Architecture, Entry
-from peerinfer.models.architectures import architecture
-from peerinfer.models.facts import (
+from peerinfer.models.architecture_rules import (
     EMBEDDING_TENSOR,
     HEAD_BIAS_TENSOR,
     HEAD_TENSOR,
     NORM_BIAS_TENSOR,
     NORM_TENSOR,
-    ModelFacts,
-    check_cut,
-    layer_of,
-    model_facts,
+    Architecture,
+    Entry,
 )
+from peerinfer.models.architectures import architecture
+from peerinfer.models.facts import ModelFacts, check_cut, layer_of, model_facts
 from peerinfer.models.gguf import GgufHeader, TensorInfo, Value, ValueType
 from peerinfer.models.gguf_cursor import StringArray
 
@@ -94,10 +92,9 @@ def plan_whole(header: GgufHeader) -> ShardPlan:
 
 def plan_embedding(header: GgufHeader) -> ShardPlan:
     """The embedding table, and the hyper-parameters that tell what it is multiplied by."""
-    prefix = f"{header.text('general.architecture')}."
-    metadata = {key: _entry(header, key, value) for key, value in header.metadata.items() if key.startswith(prefix)}
-    table = header.by_name[EMBEDDING_TENSOR]
-    return ShardPlan(header.text("general.architecture"), metadata, (Source(EMBEDDING_TENSOR, table),))
+    name = model_facts(header).architecture
+    metadata = {key: _entry(header, key, value) for key, value in header.metadata.items() if key.startswith(f"{name}.")}
+    return ShardPlan(name, metadata, (Source(EMBEDDING_TENSOR, header.by_name[EMBEDDING_TENSOR]),))
 
 
 def _stage_metadata(
@@ -156,17 +153,12 @@ def _last_ends(header: GgufHeader, facts: ModelFacts, rules: Architecture) -> It
 
 def _layers(header: GgufHeader, rules: Architecture, first_layer: int, last_layer: int) -> Iterator[Source]:
     """The tensors of the layers in range, renumbered from 0, and those that every shard needs."""
-    ends = (EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR, NORM_BIAS_TENSOR, HEAD_BIAS_TENSOR)
+    shared = rules.shared_tensors(header, first_layer, last_layer)
     for info in header.tensors:
         place = layer_of(info.name)
         if place is not None:
             layer, name = place
             if first_layer <= layer < last_layer:
                 yield Source(f"blk.{layer - first_layer}.{name}", info)
-        elif info.name in rules.model_wide_tensors:
+        elif info.name in shared:
             yield Source(info.name, info)
-        elif info.name not in ends:
-            raise UnsupportedModel(
-                f"{header.name} cannot be cut: what its tensor {info.name!r} is for is not known. "
-                "Run it whole on one node."
-            )

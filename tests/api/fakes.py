@@ -10,7 +10,7 @@ from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Pro
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.state import ClusterMember, ClusterState, Liveness
-from peerinfer.errors import InviteExpired, PeerinferError, UnknownModel, WrongDigits
+from peerinfer.errors import BadRequest, InviteExpired, PeerinferError, UnknownModel, WrongDigits
 from peerinfer.pipeline.requests import ChatRequest, Delta
 
 MODEL = "tiny-model"
@@ -99,6 +99,9 @@ class FakeNode:
     id: str = "aa" * 16
     loaded: list[str] = field(default_factory=lambda: [MODEL])
     loads: list[LoadWish] = field(default_factory=list)
+    pulls: list[str] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)
+    """Pulls whose client went away."""
     members: dict[str, str] = field(default_factory=dict)
     stages: list[JsonObject] = field(default_factory=list)
     nearby: list[JsonObject] = field(default_factory=list)
@@ -138,6 +141,31 @@ class FakeNode:
             ModelInfo(MODEL, "ab" * 32, "llama", 30, 98_000_000, MODEL in self.loaded),
             ModelInfo("torn", "", "", 0, 10, False, problem="torn.gguf ends too early: fetch it again."),
         ]
+
+    async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
+        self.pulls.append(reference)
+        progress(Progress("Pulling big.gguf of 2.00 GB", 0.25))
+        try:
+            if self.slow_load:
+                await self.release.wait()
+        except asyncio.CancelledError:
+            self.given_up.append(reference)
+            raise
+        await asyncio.sleep(0)
+        if self.load_error is not None:
+            raise self.load_error
+        return {
+            "model": "big:2b",
+            "digest": "ef" * 32,
+            "size_bytes": 2_000_000_000,
+            "licence": "Apache-2.0",
+            "source": reference,
+        }
+
+    async def remove_model(self, model: str) -> JsonObject:
+        if model in self.loaded:
+            raise BadRequest(f"{model} is loaded. Run `peerinfer unload {model}` first.")
+        return {"model": model, "freed_bytes": 2_000_000_000}
 
     async def load(self, wish: LoadWish, progress: ProgressHandler) -> JsonObject:
         self.loads.append(wish)

@@ -16,9 +16,11 @@ from peerinfer.api.replies import JsonObject
 from peerinfer.errors import (
     BadParameter,
     DaemonAbsent,
+    DiskFull,
     InviteExpired,
     NoPlacement,
     PeerinferError,
+    RequestError,
     StageLost,
     UnknownModel,
     WrongDigits,
@@ -43,6 +45,32 @@ async def client(home: Path) -> AsyncIterator[ApiClient]:
 
 async def _all(lines: AsyncIterator[JsonObject]) -> list[JsonObject]:
     return [line async for line in lines]
+
+
+async def test_a_pull_tells_its_progress_and_its_end(api: Api, client: ApiClient) -> None:
+    lines = await _all(client.follow("pull", {"reference": "hf:owner/big"}))
+    assert lines[0]["progress"] == {"text": "Pulling big.gguf of 2.00 GB", "share": 0.25}
+    assert lines[-1]["result"]["source"] == "hf:owner/big"
+    api.node.load_error = DiskFull("The disk is full.")
+    with pytest.raises(DiskFull):
+        await _all(client.follow("pull", {"reference": "hf:owner/big"}))
+    with pytest.raises(BadParameter, match="reference"):
+        await _all(client.follow("pull", {}))
+
+
+async def test_a_pull_ends_when_its_client_goes_away(api: Api, home: Path) -> None:
+    api.node.slow_load = True
+    async with ApiClient(home) as leaving:
+        async for line in leaving.follow("pull", {"reference": "hf:owner/big"}):
+            assert "progress" in line
+            break
+    await eventually(lambda: api.node.given_up == ["hf:owner/big"])
+
+
+async def test_a_loaded_model_is_not_removed(api: Api, client: ApiClient) -> None:
+    with pytest.raises(RequestError, match="peerinfer unload"):
+        await client.act("rm", {"model": MODEL})
+    assert (await client.act("rm", {"model": "big"}))["freed_bytes"] > 0
 
 
 async def test_short_actions(api: Api, client: ApiClient) -> None:

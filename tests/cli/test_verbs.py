@@ -108,6 +108,32 @@ def test_models(daemon: Daemon, capsys: Capture) -> None:
     assert [model["name"] for model in json.loads(capsys.readouterr().out)["models"]] == [MODEL, "torn"]
 
 
+def test_pull_and_rm(daemon: Daemon, capsys: Capture) -> None:
+    assert daemon.run("pull", "hf:owner/big") == 0
+    captured = capsys.readouterr()
+    assert captured.out == "big:2b is here (2.0 GB). Licence: Apache-2.0.\n"
+    assert "Pulling big.gguf" in captured.err
+    assert daemon.run("pull", "big", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "big:2b"
+    assert daemon.node.pulls == ["hf:owner/big", "big"]
+    assert daemon.run("rm", "big:2b") == 0
+    assert capsys.readouterr().out == "big:2b is removed; 2.0 GB became free.\n"
+    assert daemon.run("rm", MODEL) == 1
+    assert "peerinfer unload" in capsys.readouterr().err
+
+
+def test_the_catalogue_needs_no_daemon(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["models", "--catalogue", "--home", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == ["NAME", "DOWNLOAD", "MEMORY", "LICENCE"]
+    assert any(line.startswith("smollm2:135m ") for line in shown.splitlines())
+    (tmp_path / "catalogue.json").write_text("not json")
+    assert main(["models", "--catalogue", "--json", "--home", str(tmp_path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["models"]) > 10
+    assert "not JSON" in told["problems"][0]
+
+
 def test_load_and_unload(daemon: Daemon, capsys: Capture) -> None:
     stages = "desk:0-10,lap:x:10-30"
     assert daemon.run("load", "new", "--context", "512", "--slots", "2", "--min-nodes", "2", "--stages", stages) == 0

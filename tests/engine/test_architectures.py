@@ -11,6 +11,7 @@ import pytest
 
 from peerinfer.models import architectures
 from peerinfer.models.architecture_table import ROWS
+from peerinfer.net.frames import Row
 from tests.engine.chains import assert_every_split_equals_the_whole, stages, story
 from tests.tiny_architectures import MODELS
 from tests.tiny_parts import write_tiny
@@ -21,6 +22,26 @@ def test_every_split_equals_the_whole_model(tmp_path: Path, name: str) -> None:
     model = write_tiny(tmp_path / "tiny.gguf", MODELS[name])
     with stages(model, tmp_path) as made:
         assert_every_split_equals_the_whole(made)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "glm4", "glm4 of several positions", "granite"])
+def test_rows_of_several_sequences_keep_their_own_input(tmp_path: Path, name: str) -> None:
+    """However a stage's input enters, rows that run together give what they give alone, but for rounding."""
+    model = write_tiny(tmp_path / "tiny.gguf", MODELS[name])
+    with stages(model, tmp_path) as made:
+        split = made.chain((made.facts.legal_cuts[0],))
+        ids = np.arange(10, 20, dtype=np.int32)
+        rows = [Row(1, 0, 5, 1, True), Row(0, 0, 4, 1, True)]
+        given: list[np.ndarray] = []
+        for together in (False, True):
+            for stage in split.stages:
+                stage.batch_rows = together
+            for slot in (0, 1):
+                split.truncate(slot, 0)
+                split.run([Row(slot, 0, 0, 4 + slot, False)], ids[: 4 + slot])
+            given.append(split.run(rows, np.array([7, 8], np.int32)))
+    assert np.allclose(given[0], given[1], atol=1e-4)
+    assert not np.allclose(given[0][0], given[0][1], atol=1e-2)
 
 
 def test_every_row_has_its_proof() -> None:

@@ -18,8 +18,10 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from peerinfer.errors import ModelError
 from peerinfer.models.facts import ModelFacts, model_facts
 from peerinfer.models.gguf import GgufHeader, parse_header
+from peerinfer.models.layout_writer import layout_for
 from peerinfer.models.parts import merge_headers
 from peerinfer.models.shard_writer import plan_stage, plan_vocabulary
+from peerinfer.models.shards import ShardKey
 from tests.models.hostile import array
 from tests.models.raw_gguf import BOOL, STRING, U32, RawGguf, key, tensor, text, u32
 
@@ -235,6 +237,11 @@ def examine(data: bytes, claimed_bytes: int) -> str:
     except ModelError as error:
         return _refused(error, "facts")
     _check_facts(facts)
+    try:
+        for kind in ("vocab", "embedding", "whole"):
+            layout_for(header, ShardKey("0" * 64, 0, 0, kind))
+    except ModelError as error:
+        _refused(error, "layout")
     try:
         plan_stage(header, 0, facts.n_layers, "last")
         for cut in facts.legal_cuts[:2]:

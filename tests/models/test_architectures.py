@@ -70,6 +70,7 @@ def test_what_runs_whole_says_why(name: str) -> None:
         ("llama", "attention.head_count"),
         ("gpt-oss", "attention.sliding_window"),
         ("cohere2", "attention.sliding_window"),
+        ("gemma4", "attention.sliding_window_pattern"),
         ("gpt-oss", "block_count"),
     ],
 )
@@ -138,6 +139,21 @@ def test_a_rotation_that_depends_on_the_last_layer_is_refused(tmp_path: Path, na
     facts = model_facts(header_of(tmp_path, name, {"attention.sliding_window": window}))
     assert facts.legal_cuts == ()
     assert "rotation" in facts.whole_only
+
+
+@pytest.mark.parametrize("key", ["embedding_length_per_layer_input", "attention.shared_kv_layers"])
+def test_a_gemma4_whose_layers_lean_on_others_runs_whole(tmp_path: Path, key: str) -> None:
+    assert model_facts(header_of(tmp_path, "gemma4")).legal_cuts == (2, 4, 6)
+    facts = model_facts(header_of(tmp_path, "gemma4", {key: 4}))
+    assert facts.legal_cuts == ()
+    assert "share keys" in facts.whole_only
+
+
+def test_the_cache_of_unlike_layers_is_that_of_the_widest(tmp_path: Path) -> None:
+    assert model_facts(header_of(tmp_path, "gemma4")).kv_widths == (16, 16)
+    wide = {"attention.head_count_kv": [2, 2, 2, 2, 2, 2, 2, 2]}
+    assert model_facts(header_of(tmp_path, "gemma4", wide)).kv_widths == (32, 32)
+    assert model_facts(header_of(tmp_path, "openelm")).kv_widths == (24, 24)
 
 
 def test_every_stage_keeps_a_sliding_layer(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_tensor_of_unknown_use_forbids_cutting(model: Path) -> None:
 
 
 def test_a_last_stage_needs_the_final_norm(model: Path) -> None:
-    model.write_bytes(model.read_bytes().replace(b"output_norm.weight", b"output_form.weight"))
+    model.write_bytes(model.read_bytes().replace(b"output_norm.weight", b"blk.4.form1.weight"))
     with pytest.raises(CorruptModel, match="final norm"):
         shard(model, 2, 5)
 
