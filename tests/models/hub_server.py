@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import ssl
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,8 +75,16 @@ class Faults:
 class HubServer:
     """The server; use it with `async with`."""
 
-    def __init__(self, folder: Path, *, gated: set[str] | None = None, private: set[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        gated: set[str] | None = None,
+        private: set[str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.folder = folder
+        self._tls = tls
         self.gated = gated or set()
         self.private = private or set()
         self.faults = Faults()
@@ -95,9 +104,10 @@ class HubServer:
     async def start(self, port: int = 0) -> None:
         """Listens on loopback; then `endpoint` is known, and `cdn`, another origin, to which it redirects for bytes."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.endpoint, self.cdn = (f"http://127.0.0.1:{address[1]}" for address in self._runner.addresses)
+        await web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+        scheme = "https" if self._tls else "http"
+        self.endpoint, self.cdn = (f"{scheme}://127.0.0.1:{address[1]}" for address in self._runner.addresses)
 
     async def stop(self) -> None:
         """Ends all connections."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -289,6 +291,29 @@ async def test_too_many_pulls_are_refused_and_those_that_wait_take_turns(
     hub.faults.released.set()
     assert len({pulled.sha256 for pulled in await asyncio.gather(*tasks)}) == 3
     assert (await person.pull("hf:owner/m3")).size_bytes == 100_000
+
+
+async def test_two_daemons_on_one_machine_fetch_a_model_once(hub: HubServer, person: Person, tmp_path: Path) -> None:
+    hub.put(REPO, FILE, os.urandom(SIZE))
+    hub.faults.hold_after = 500_000
+    first = asyncio.create_task(person.pull(f"hf:{REPO}"))
+    await person.begun.wait()
+    other = Person(tmp_path)
+    second = asyncio.create_task(other.pull(f"hf:{REPO}"))
+    while len([request for request in hub.requests if request.path.startswith("/api/")]) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    hub.faults.released.set()
+    assert (await first).paths == (await second).paths
+    assert len(hub.byte_requests()) == 1
+
+
+def test_a_daemon_loads_neither_the_hubs_library_nor_the_fetcher() -> None:
+    script = (
+        "import sys, peerinfer.models.pull.pull\n"
+        "sys.exit(str({'huggingface_hub', 'httpx2', 'aiohttp'} & set(sys.modules)) if "
+        "{'huggingface_hub', 'httpx2', 'aiohttp'} & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 async def test_stopping_the_desk_ends_every_pull(hub: HubServer, person: Person) -> None:

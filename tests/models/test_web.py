@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from yarl import URL
 
 from peerinfer.errors import AccessDenied, CorruptModel, DiskFull, PullFailed, UnknownModel
@@ -42,9 +48,9 @@ class Place:
         url = str(changes.pop("url", self.hub.url(REPO, FILE)))
         sha256 = str(changes.pop("sha256", self.sha256))
         source = Source(url, sha256, FILE, **changes)  # pyright: ignore[reportArgumentType]
-        return await fetch(source, self.partial, self.final, self._progress, limits)
+        return await fetch(source, self.partial, self.final, self.progress, limits=limits)
 
-    def _progress(self, done: int, size: int) -> None:
+    def progress(self, done: int, size: int) -> None:
         self.seen.append((done, size))
         self.begun.set()
 
@@ -75,7 +81,7 @@ async def test_a_cut_connection_is_resumed_where_it_was(place: Place) -> None:
             arrived.set()
 
     source = Source(place.hub.url(REPO, FILE), place.sha256, FILE)
-    await fetch(source, place.partial, place.final, progress, QUICK)
+    await fetch(source, place.partial, place.final, progress, limits=QUICK)
     assert place.final.read_bytes() == place.data
     first, second = place.hub.byte_requests()
     assert (first.sent_bytes, second.first_byte) == (1_000_000, 1_000_000)
@@ -292,3 +298,50 @@ async def test_nobody_there(place: Place) -> None:
     await place.hub.stop()
     with pytest.raises(PullFailed, match="broke"):
         await place.fetch()
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The TLS contexts of a server on loopback and of a client that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    chain = folder / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    chain.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(chain)
+    return server, ssl.create_default_context(cafile=chain)
+
+
+async def test_https_is_fetched_if_its_certificate_is_trusted(tmp_path: Path) -> None:
+    server, client = certificate(tmp_path)
+    async with HubServer(tmp_path / "hub", tls=server) as hub:
+        place = Place(hub, tmp_path)
+        source = Source(hub.url(REPO, FILE), place.sha256, FILE)
+        with pytest.raises(PullFailed, match="not safe"):
+            await fetch(source, place.partial, place.final, place.progress, limits=QUICK)
+        await fetch(source, place.partial, place.final, place.progress, limits=QUICK, tls=client)
+        assert place.final.read_bytes() == place.data
+
+
+async def test_https_does_not_lead_to_http(place: Place, tmp_path: Path) -> None:
+    server, client = certificate(tmp_path)
+    async with HubServer(tmp_path / "hub", tls=server) as hub:
+        hub.faults.location = place.hub.url(REPO, FILE)
+        source = Source(f"{hub.endpoint}/{REPO}/resolve/main/{FILE}", place.sha256, FILE)
+        with pytest.raises(PullFailed, match="from https to http"):
+            await fetch(source, place.partial, place.final, place.progress, limits=QUICK, tls=client)
+    assert place.hub.requests == []

@@ -89,7 +89,7 @@ class CachePlace:
         cache = Path(constants.HF_HUB_CACHE)
         self._folder = cache / repo_folder_name(repo_id=repo, repo_type="model")
         self._commit = found.commit
-        self._file = file
+        self.file = file
         self.blob = self._folder / "blobs" / file.sha256
         self.partial = self.blob.with_name(f"{file.sha256}.incomplete")
         self.pointer = self._folder.joinpath("snapshots", found.commit, *file.path.split("/"))
@@ -99,24 +99,27 @@ class CachePlace:
     def locked(self) -> AbstractContextManager[object]:
         """Waits until nobody else, in whatever program, fetches this file."""
         self._lock.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(self.blob.parent, "*.incomplete*")
+        remove_stale(self.blob.parent, f"{'?' * 64}.incomplete*")
         return WeakFileLock(self._lock)
 
-    def partial_bytes(self) -> int:
-        """What an earlier pull left to go on from."""
-        return self.partial.stat().st_size if self.partial.exists() else 0
+    def missing_bytes(self) -> int:
+        """What is still to be fetched."""
+        if self.pointer.exists() or self.blob.exists():
+            return 0
+        there = self.partial.stat().st_size if self.partial.exists() else 0
+        return max(0, self.file.size_bytes - there)
 
     def source(self) -> Source:
         """What to fetch the file from, with the person's token."""
         headers = _hub_utils.build_hf_headers(library_name="peerinfer", library_version=__version__)
-        return Source(self._url, self._file.sha256, self._file.path, self._file.size_bytes, headers, immutable=True)
+        return Source(self._url, self.file.sha256, self.file.path, self.file.size_bytes, headers, immutable=True)
 
     def whole(self, hashed: Hashed) -> Path | None:
         """The file, if the cache has it and its digest is right. One that is damaged is removed."""
         for path in (self.pointer, self.blob):
             if not path.exists():
                 continue
-            if file_digest(path, hashed) == self._file.sha256:
+            if file_digest(path, hashed) == self.file.sha256:
                 return path
             path.resolve().unlink(missing_ok=True)
             self.pointer.unlink(missing_ok=True)

@@ -86,9 +86,18 @@ class Interrupted(PullFailed):
         self.wait_s = wait_s
 
 
-async def fetch(source: Source, partial_path: Path, final: Path, progress: Progress, limits: Limits = Limits()) -> int:
+async def fetch(
+    source: Source,
+    partial_path: Path,
+    final: Path,
+    progress: Progress,
+    *,
+    limits: Limits = Limits(),
+    tls: ssl.SSLContext | None = None,
+) -> int:
     """Brings the file to `final`, going on from `partial_path` if that exists. Returns its size in bytes.
 
+    `tls` says which certificates are trusted, Python's own choice if None.
     Cancelled or failed, it leaves the partial file to go on from. Raises `PullFailed`, `AccessDenied`, `UnknownModel`,
     `CorruptModel` (the digest is wrong), `DiskFull` or `HomeError`.
     """
@@ -98,6 +107,7 @@ async def fetch(source: Source, partial_path: Path, final: Path, progress: Progr
         partial.open(lambda done: progress(done, max(done, source.size_bytes)))
         async with aiohttp.ClientSession(
             timeout=timeout,
+            connector=aiohttp.TCPConnector(ssl=tls or True, force_close=True),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},

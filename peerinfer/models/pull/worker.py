@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import httpx2
+
 from peerinfer.errors import AccessDenied, BadRequest, PullFailed, UnknownModel
 from peerinfer.models.atomic import check_room
 from peerinfer.models.pull import hub
 from peerinfer.models.pull.calls import FILE, HUB, WEB, Fetched, Progress, pack_fetched, pack_progress, texts
-from peerinfer.models.pull.choice import RepoFile, model_name, parts_of, stem_of
+from peerinfer.models.pull.choice import model_name, parts_of, stem_of
 from peerinfer.models.pull.partial import file_digest, remove_stale
 from peerinfer.models.pull.reference import HubReference, safe_segment
 from peerinfer.models.pull.web import Source, fetch
@@ -76,16 +78,17 @@ def _from_hub(reference: HubReference, teller: Teller) -> Fetched:
     found = hub.find(reference)
     variant = found.variant
     teller.begin(variant.size_bytes)
-    paths = [_hub_file(found, file, teller) for file in variant.files]
+    places = [hub.CachePlace(found, file) for file in variant.files]
+    check_room(places[0].blob.parent, sum(place.missing_bytes() for place in places), str(reference))
+    paths = [_hub_file(found, place, teller) for place in places]
     name = model_name(variant.stem)
     digests = tuple(file.sha256 for file in variant.files)
     return Fetched(name, tuple(str(path) for path in paths), digests, variant.size_bytes, found.licence)
 
 
-def _hub_file(found: hub.Found, file: RepoFile, teller: Teller) -> Path:
+def _hub_file(found: hub.Found, place: hub.CachePlace, teller: Teller) -> Path:
     """One file in the hub's cache, fetched unless it is there."""
-    place = hub.CachePlace(found, file)
-    tell = teller.file(file.path)
+    file, tell = place.file, teller.file(place.file.path)
     with place.locked():
         there = place.whole(lambda done: tell(done, file.size_bytes))
         if there is None:
@@ -93,9 +96,8 @@ def _hub_file(found: hub.Found, file: RepoFile, teller: Teller) -> Path:
                 raise PullFailed(
                     f"The cache has no whole {file.path}, and the hub cannot be reached. Pull again later."
                 )
-            check_room(place.blob.parent, file.size_bytes - place.partial_bytes(), file.path)
             try:
-                asyncio.run(fetch(place.source(), place.partial, place.blob, tell))
+                asyncio.run(fetch(place.source(), place.partial, place.blob, tell, tls=httpx2.create_ssl_context()))
             except AccessDenied as error:
                 raise hub.denied(found.reference) from error
         path = place.settle()
@@ -119,7 +121,7 @@ def _from_web(url: str, sha256: str, file: str, folder: Path, teller: Teller) ->
         size = candidate.stat().st_size
         if file_digest(candidate, lambda done, size=size: tell(done, size)) == sha256:
             return Fetched(model_name(final.stem), (str(final),), (sha256,), size, "")
-    size = asyncio.run(fetch(Source(url, sha256, file), partial, final, tell))
+    size = asyncio.run(fetch(Source(url, sha256, file), partial, final, tell, tls=httpx2.create_ssl_context()))
     return Fetched(model_name(final.stem), (str(final),), (sha256,), size, "")
 
 
