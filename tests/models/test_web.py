@@ -331,7 +331,7 @@ async def test_https_is_fetched_if_its_certificate_is_trusted(tmp_path: Path) ->
     async with HubServer(tmp_path / "hub", tls=server) as hub:
         place = Place(hub, tmp_path)
         source = Source(hub.url(REPO, FILE), place.sha256, FILE)
-        with pytest.raises(PullFailed, match="not safe"):
+        with pytest.raises(PullFailed, match="cannot prove who it is"):
             await fetch(source, place.partial, place.final, place.progress, limits=QUICK)
         await fetch(source, place.partial, place.final, place.progress, limits=QUICK, tls=client)
         assert place.final.read_bytes() == place.data

@@ -34,6 +34,8 @@ ANSWER_S: Final = 30.0
 WAITS_S: Final = (1.0, 4.0)
 """Seconds between the tries of one question, if the hub does not say how long to wait."""
 WAIT_MAX_S: Final = 30.0
+REASON_MAX_CHARS: Final = 160
+"""Of what a library says about a connection, in our sentence."""
 FILES_MAX: Final = 10_000
 """Files of one repository that are looked at."""
 
@@ -69,8 +71,10 @@ def find(reference: HubReference) -> Found:
         return _cached(reference, "HF_HUB_OFFLINE is set")
     except (HfHubHTTPError, HFValidationError) as error:
         _raise_for(error, reference)
-    except httpx2.HTTPError:
-        return _cached(reference, "the hub cannot be reached")
+    except httpx2.HTTPError as error:
+        return _cached(
+            reference, f"the hub cannot be reached ({(str(error) or type(error).__name__)[:REASON_MAX_CHARS]})"
+        )
     except (ValueError, TypeError, KeyError, AttributeError):
         raise PullFailed(f"What answers at {constants.ENDPOINT} is no hub. Check HF_ENDPOINT.") from None
     commit = info.sha or ""

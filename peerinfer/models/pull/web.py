@@ -28,6 +28,8 @@ FILE_MAX_BYTES: Final = 1 << 40
 RANGE_MAX_BYTES: Final = 16 << 30
 """Asked for at once: content networks refuse to send tens of gigabytes in one answer."""
 USER_AGENT: Final = "peerinfer"
+REASON_MAX_CHARS: Final = 160
+"""Of what a library says about a connection, in our sentence."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -178,8 +180,8 @@ class _Fetch:
             raise Interrupted(f"{self._source.name} came to a halt: the server sent nothing for a while.") from None
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise PullFailed(
-                f"The connection for {self._source.name} is not safe ({_short(error)}). Check this machine's clock and "
-                "certificates, and the address."
+                f"The server of {self._source.name} cannot prove who it is ({_short(error)}). Check the address, and "
+                "this machine's clock and certificates."
             ) from None
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as error:
             raise Interrupted(f"The connection for {self._source.name} broke ({_short(error)}).") from None
@@ -301,4 +303,9 @@ def _proxy(url: URL) -> str | None:
 
 
 def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:200]
+    """What a library says, without its repetitions."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        error = error.certificate_error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return (str(error) or type(error).__name__)[:REASON_MAX_CHARS]
