@@ -61,6 +61,8 @@ class Faults:
     """Answers to the next requests for bytes, instead of bytes."""
     api_statuses: list[int] = field(default_factory=list)
     """Answers to the next questions."""
+    api_body: str = ""
+    """Answer to every question, instead of what is there."""
     retry_after: str = ""
     redirects: int = 1
     """From the file's address to its bytes; above what a client follows, it is a loop."""
@@ -177,6 +179,8 @@ class HubServer:
         self._seen(request)
         if self.faults.api_statuses:
             return web.Response(status=self.faults.api_statuses.pop(0), headers=self._pause())
+        if self.faults.api_body:
+            return web.Response(text=self.faults.api_body)
         repo = self._repo(request)
         return web.json_response(
             {

@@ -214,6 +214,22 @@ async def test_errors_say_what_to_do(
     assert says in str(caught.value)
 
 
+async def test_what_answers_may_be_no_hub(hub: HubServer, person: Person) -> None:
+    hub.faults.api_body = "<html>Please log in to this network</html>"
+    with pytest.raises(PullFailed, match="is no hub"):
+        await person.pull(f"hf:{REPO}")
+    hub.faults.api_body = '{"id": "owner/Tiny-GGUF", "sha": "../../../etc", "siblings": []}'
+    with pytest.raises(PullFailed, match="gives no commit"):
+        await person.pull(f"hf:{REPO}")
+    hub.faults.api_body = (
+        '{"id": "o/r", "sha": "'
+        + "a" * 40
+        + '", "siblings": [{"rfilename": "x-Q4_K_M.gguf", "size": 5, "blobId": "b"}]}'
+    )
+    with pytest.raises(CorruptModel, match="gives no SHA-256"):
+        await person.pull(f"hf:{REPO}")
+
+
 @pytest.mark.parametrize("repo", ["owner/Gated", "owner/Private"])
 async def test_a_token_opens_what_is_closed(
     hub: HubServer, person: Person, repo: str, monkeypatch: pytest.MonkeyPatch
@@ -221,6 +237,8 @@ async def test_a_token_opens_what_is_closed(
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     digest = hub.put(repo, FILE, b"GGUF and more")
     assert (await person.pull(f"hf:{repo}")).sha256 == (digest,)
+    assert {request.authorization for request in hub.requests} == {f"Bearer {TOKEN}", ""}
+    assert [request.authorization for request in hub.byte_requests()] == [""]
 
 
 async def test_a_short_name_means_what_the_catalogue_says(hub: HubServer, tmp_path: Path) -> None:

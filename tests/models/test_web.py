@@ -194,6 +194,13 @@ async def test_redirects_to_unsafe_places_are_not_followed(place: Place, locatio
         await place.fetch(url=f"{place.hub.endpoint}/{REPO}/resolve/main/{FILE}")
 
 
+def test_a_hub_without_tls_may_redirect_within_itself() -> None:
+    assert str(next_url(URL("http://hub.lan/a"), "/b?c=%2B")) == "http://hub.lan/b?c=%2B"
+    for target in ("http://other.lan/b", "http://hub.lan:81/b", "http://me:pw@hub.lan/b"):
+        with pytest.raises(PullFailed, match="only https"):
+            next_url(URL("http://hub.lan/a"), target)
+
+
 def test_https_never_becomes_http() -> None:
     assert str(next_url(URL("https://h/a"), "/b")) == "https://h/b"
     with pytest.raises(PullFailed, match="https to http"):

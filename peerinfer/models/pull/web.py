@@ -188,7 +188,7 @@ class _Fetch:
 
     async def _request(self) -> aiohttp.ClientResponse:
         """The answer at the end of the redirects."""
-        url = start = URL(self._source.url)
+        url = start = URL(self._source.url, encoded=self._source.url.isascii())
         for _ in range(self._limits.redirects + 1):
             headers = self._range_headers() | (dict(self._source.headers) if same_origin(url, start) else {})
             response = await self._session.get(
