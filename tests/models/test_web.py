@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from yarl import URL
 
 from peerinfer.errors import AccessDenied, CorruptModel, DiskFull, PullFailed, UnknownModel
 from peerinfer.models.pull import web
 from peerinfer.models.pull.redirects import next_url
 from peerinfer.models.pull.web import Limits, Source, fetch
+from tests.models.fetching import FILE, QUICK, REPO, Place
 from tests.models.hub_server import HubServer
-
-REPO, FILE = "owner/repo", "model.gguf"
-QUICK = Limits(read_s=5.0, tries=3, wait_s=0.0, wait_max_s=0.0)
 
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[HubServer]:
     async with HubServer(tmp_path / "hub") as server:
         yield server
-
-
-class Place:
-    """A file to fetch, and where it goes."""
-
-    def __init__(self, hub: HubServer, folder: Path, size: int = 2_000_003) -> None:
-        self.hub = hub
-        self.data = os.urandom(size)
-        self.sha256 = hub.put(REPO, FILE, self.data)
-        self.partial = folder / "here" / ".model.partial"
-        self.final = folder / "here" / FILE
-        self.seen: list[tuple[int, int]] = []
-        self.begun = asyncio.Event()
-
-    async def fetch(self, limits: Limits = QUICK, **changes: object) -> int:
-        url = str(changes.pop("url", self.hub.url(REPO, FILE)))
-        sha256 = str(changes.pop("sha256", self.sha256))
-        source = Source(url, sha256, FILE, **changes)  # pyright: ignore[reportArgumentType]
-        return await fetch(source, self.partial, self.final, self.progress, limits=limits)
-
-    def progress(self, done: int, size: int) -> None:
-        self.seen.append((done, size))
-        self.begun.set()
-
-    def left_nothing(self) -> bool:
-        return not self.final.exists() and not self.partial.exists()
 
 
 @pytest.fixture
@@ -305,50 +270,3 @@ async def test_nobody_there(place: Place) -> None:
     await place.hub.stop()
     with pytest.raises(PullFailed, match="broke"):
         await place.fetch()
-
-
-def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The TLS contexts of a server on loopback and of a client that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    chain = folder / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    chain.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(chain)
-    return server, ssl.create_default_context(cafile=chain)
-
-
-async def test_https_is_fetched_if_its_certificate_is_trusted(tmp_path: Path) -> None:
-    server, client = certificate(tmp_path)
-    async with HubServer(tmp_path / "hub", tls=server) as hub:
-        place = Place(hub, tmp_path)
-        source = Source(hub.url(REPO, FILE), place.sha256, FILE)
-        with pytest.raises(PullFailed, match="cannot prove who it is"):
-            await fetch(source, place.partial, place.final, place.progress, limits=QUICK)
-        await fetch(source, place.partial, place.final, place.progress, limits=QUICK, tls=client)
-        assert place.final.read_bytes() == place.data
-
-
-async def test_https_does_not_lead_to_http(place: Place, tmp_path: Path) -> None:
-    server, client = certificate(tmp_path)
-    async with HubServer(tmp_path / "hub", tls=server) as hub:
-        hub.faults.location = place.hub.url(REPO, FILE)
-        source = Source(f"{hub.endpoint}/{REPO}/resolve/main/{FILE}", place.sha256, FILE)
-        with pytest.raises(PullFailed, match="from https to http"):
-            await fetch(source, place.partial, place.final, place.progress, limits=QUICK, tls=client)
-    assert place.hub.requests == []
