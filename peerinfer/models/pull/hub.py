@@ -102,9 +102,8 @@ class CachePlace:
 
     def locked(self) -> AbstractContextManager[object]:
         """Waits until nobody else, in whatever program, fetches this file."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(self.blob.parent, f"{'?' * 64}.incomplete*")
-        return WeakFileLock(self._lock)
+        return locked(self._lock)
 
     def missing_bytes(self) -> int:
         """What is still to be fetched."""
@@ -151,6 +150,17 @@ class CachePlace:
                 "Check its permissions, or set HF_HOME."
             ) from None
         return self.pointer
+
+
+def locked(path: Path) -> AbstractContextManager[object]:
+    """Holds the lock file `path`, after whoever has it; freed by the system if this process dies. Raises `HomeError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeError(
+            f"The folder {path.parent} cannot be made ({error.strerror}). Check the permissions there."
+        ) from None
+    return WeakFileLock(path)
 
 
 def denied(reference: HubReference, status: str = "") -> AccessDenied:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,19 +111,30 @@ def _from_web(url: str, sha256: str, file: str, folder: Path, teller: Teller) ->
     if not safe_segment(file):
         raise BadRequest("The name of that file cannot be used.")
     tell = teller.file(file)
-    stem = file[: -len(".gguf")]
-    final = folder / f"{stem}.gguf"
     partial = folder / f".{sha256}.partial"
+    lock = partial.with_name(f"{partial.name}.lock")
     remove_stale(folder, f".{'?' * 64}.partial*")
-    for candidate in (final, folder / f"{stem}@{sha256[:_DIGEST_CHARS]}.gguf"):
-        final = candidate
-        if not candidate.exists():
-            break
-        size = candidate.stat().st_size
-        if file_digest(candidate, lambda done, size=size: tell(done, size)) == sha256:
-            return Fetched(model_name(final.stem), (str(final),), (sha256,), size, "")
-    size = asyncio.run(fetch(Source(url, sha256, file), partial, final, tell, tls=httpx2.create_ssl_context()))
+    with hub.locked(lock):
+        final, size = _web_place(folder, file, sha256, tell)
+        if not size:
+            source = Source(url, sha256, file)
+            size = asyncio.run(fetch(source, partial, final, tell, tls=httpx2.create_ssl_context()))
+        with contextlib.suppress(OSError):  # Windows keeps it, as it is held
+            lock.unlink()  # whoever waits for it finds the file
     return Fetched(model_name(final.stem), (str(final),), (sha256,), size, "")
+
+
+def _web_place(folder: Path, file: str, sha256: str, tell: Callable[[int, int], None]) -> tuple[Path, int]:
+    """Where the file belongs, and its size if it is there already, else 0."""
+    stem = file[: -len(".gguf")]
+    for name in (f"{stem}.gguf", f"{stem}@{sha256[:_DIGEST_CHARS]}.gguf"):
+        path = folder / name
+        if not path.exists():
+            return path, 0
+        size = path.stat().st_size
+        if file_digest(path, lambda done, size=size: tell(done, size)) == sha256:
+            return path, size
+    return path, 0
 
 
 def _from_disk(path: Path, teller: Teller) -> Fetched:
