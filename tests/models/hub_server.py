@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import ssl
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ class Faults:
     """Answers to the next requests for bytes, instead of bytes."""
     api_statuses: list[int] = field(default_factory=list)
     """Answers to the next questions."""
+    api_body: str = ""
+    """Answer to every question, instead of what is there."""
     retry_after: str = ""
     redirects: int = 1
     """From the file's address to its bytes; above what a client follows, it is a loop."""
@@ -74,8 +77,16 @@ class Faults:
 class HubServer:
     """The server; use it with `async with`."""
 
-    def __init__(self, folder: Path, *, gated: set[str] | None = None, private: set[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        gated: set[str] | None = None,
+        private: set[str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.folder = folder
+        self._tls = tls
         self.gated = gated or set()
         self.private = private or set()
         self.faults = Faults()
@@ -95,9 +106,10 @@ class HubServer:
     async def start(self, port: int = 0) -> None:
         """Listens on loopback; then `endpoint` is known, and `cdn`, another origin, to which it redirects for bytes."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.endpoint, self.cdn = (f"http://127.0.0.1:{address[1]}" for address in self._runner.addresses)
+        await web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+        scheme = "https" if self._tls else "http"
+        self.endpoint, self.cdn = (f"{scheme}://127.0.0.1:{address[1]}" for address in self._runner.addresses)
 
     async def stop(self) -> None:
         """Ends all connections."""
@@ -167,6 +179,8 @@ class HubServer:
         self._seen(request)
         if self.faults.api_statuses:
             return web.Response(status=self.faults.api_statuses.pop(0), headers=self._pause())
+        if self.faults.api_body:
+            return web.Response(text=self.faults.api_body)
         repo = self._repo(request)
         return web.json_response(
             {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,42 +13,14 @@ from peerinfer.errors import AccessDenied, CorruptModel, DiskFull, PullFailed, U
 from peerinfer.models.pull import web
 from peerinfer.models.pull.redirects import next_url
 from peerinfer.models.pull.web import Limits, Source, fetch
+from tests.models.fetching import FILE, QUICK, REPO, Place
 from tests.models.hub_server import HubServer
-
-REPO, FILE = "owner/repo", "model.gguf"
-QUICK = Limits(read_s=5.0, tries=3, wait_s=0.0, wait_max_s=0.0)
 
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[HubServer]:
     async with HubServer(tmp_path / "hub") as server:
         yield server
-
-
-class Place:
-    """A file to fetch, and where it goes."""
-
-    def __init__(self, hub: HubServer, folder: Path, size: int = 2_000_003) -> None:
-        self.hub = hub
-        self.data = os.urandom(size)
-        self.sha256 = hub.put(REPO, FILE, self.data)
-        self.partial = folder / "here" / ".model.partial"
-        self.final = folder / "here" / FILE
-        self.seen: list[tuple[int, int]] = []
-        self.begun = asyncio.Event()
-
-    async def fetch(self, limits: Limits = QUICK, **changes: object) -> int:
-        url = str(changes.pop("url", self.hub.url(REPO, FILE)))
-        sha256 = str(changes.pop("sha256", self.sha256))
-        source = Source(url, sha256, FILE, **changes)  # pyright: ignore[reportArgumentType]
-        return await fetch(source, self.partial, self.final, self._progress, limits)
-
-    def _progress(self, done: int, size: int) -> None:
-        self.seen.append((done, size))
-        self.begun.set()
-
-    def left_nothing(self) -> bool:
-        return not self.final.exists() and not self.partial.exists()
 
 
 @pytest.fixture
@@ -75,7 +46,7 @@ async def test_a_cut_connection_is_resumed_where_it_was(place: Place) -> None:
             arrived.set()
 
     source = Source(place.hub.url(REPO, FILE), place.sha256, FILE)
-    await fetch(source, place.partial, place.final, progress, QUICK)
+    await fetch(source, place.partial, place.final, progress, limits=QUICK)
     assert place.final.read_bytes() == place.data
     first, second = place.hub.byte_requests()
     assert (first.sent_bytes, second.first_byte) == (1_000_000, 1_000_000)
@@ -186,6 +157,13 @@ async def test_redirects_to_unsafe_places_are_not_followed(place: Place, locatio
     place.hub.faults.location = location or " "
     with pytest.raises(PullFailed, match="redirect"):
         await place.fetch(url=f"{place.hub.endpoint}/{REPO}/resolve/main/{FILE}")
+
+
+def test_a_hub_without_tls_may_redirect_within_itself() -> None:
+    assert str(next_url(URL("http://hub.lan/a"), "/b?c=%2B")) == "http://hub.lan/b?c=%2B"
+    for target in ("http://other.lan/b", "http://hub.lan:81/b", "http://me:pw@hub.lan/b"):
+        with pytest.raises(PullFailed, match="only https"):
+            next_url(URL("http://hub.lan/a"), target)
 
 
 def test_https_never_becomes_http() -> None:

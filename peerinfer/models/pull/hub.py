@@ -34,6 +34,8 @@ ANSWER_S: Final = 30.0
 WAITS_S: Final = (1.0, 4.0)
 """Seconds between the tries of one question, if the hub does not say how long to wait."""
 WAIT_MAX_S: Final = 30.0
+REASON_MAX_CHARS: Final = 160
+"""Of what a library says about a connection, in our sentence."""
 FILES_MAX: Final = 10_000
 """Files of one repository that are looked at."""
 
@@ -69,8 +71,10 @@ def find(reference: HubReference) -> Found:
         return _cached(reference, "HF_HUB_OFFLINE is set")
     except (HfHubHTTPError, HFValidationError) as error:
         _raise_for(error, reference)
-    except httpx2.HTTPError:
-        return _cached(reference, "the hub cannot be reached")
+    except httpx2.HTTPError as error:
+        return _cached(
+            reference, f"the hub cannot be reached ({(str(error) or type(error).__name__)[:REASON_MAX_CHARS]})"
+        )
     except (ValueError, TypeError, KeyError, AttributeError):
         raise PullFailed(f"What answers at {constants.ENDPOINT} is no hub. Check HF_ENDPOINT.") from None
     commit = info.sha or ""
@@ -89,7 +93,7 @@ class CachePlace:
         cache = Path(constants.HF_HUB_CACHE)
         self._folder = cache / repo_folder_name(repo_id=repo, repo_type="model")
         self._commit = found.commit
-        self._file = file
+        self.file = file
         self.blob = self._folder / "blobs" / file.sha256
         self.partial = self.blob.with_name(f"{file.sha256}.incomplete")
         self.pointer = self._folder.joinpath("snapshots", found.commit, *file.path.split("/"))
@@ -98,25 +102,27 @@ class CachePlace:
 
     def locked(self) -> AbstractContextManager[object]:
         """Waits until nobody else, in whatever program, fetches this file."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(self.blob.parent, "*.incomplete*")
-        return WeakFileLock(self._lock)
+        remove_stale(self.blob.parent, f"{'?' * 64}.incomplete*")
+        return locked(self._lock)
 
-    def partial_bytes(self) -> int:
-        """What an earlier pull left to go on from."""
-        return self.partial.stat().st_size if self.partial.exists() else 0
+    def missing_bytes(self) -> int:
+        """What is still to be fetched."""
+        if self.pointer.exists() or self.blob.exists():
+            return 0
+        there = self.partial.stat().st_size if self.partial.exists() else 0
+        return max(0, self.file.size_bytes - there)
 
     def source(self) -> Source:
         """What to fetch the file from, with the person's token."""
         headers = _hub_utils.build_hf_headers(library_name="peerinfer", library_version=__version__)
-        return Source(self._url, self._file.sha256, self._file.path, self._file.size_bytes, headers, immutable=True)
+        return Source(self._url, self.file.sha256, self.file.path, self.file.size_bytes, headers, immutable=True)
 
     def whole(self, hashed: Hashed) -> Path | None:
         """The file, if the cache has it and its digest is right. One that is damaged is removed."""
         for path in (self.pointer, self.blob):
             if not path.exists():
                 continue
-            if file_digest(path, hashed) == self._file.sha256:
+            if file_digest(path, hashed) == self.file.sha256:
                 return path
             path.resolve().unlink(missing_ok=True)
             self.pointer.unlink(missing_ok=True)
@@ -144,6 +150,17 @@ class CachePlace:
                 "Check its permissions, or set HF_HOME."
             ) from None
         return self.pointer
+
+
+def locked(path: Path) -> AbstractContextManager[object]:
+    """Holds the lock file `path`, after whoever has it; freed by the system if this process dies. Raises `HomeError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeError(
+            f"The folder {path.parent} cannot be made ({error.strerror}). Check the permissions there."
+        ) from None
+    return WeakFileLock(path)
 
 
 def denied(reference: HubReference, status: str = "") -> AccessDenied:

@@ -1,4 +1,7 @@
-"""Where a redirect may lead: never from https to http, never to an address with a password in it; pure."""
+"""Where a redirect may lead: never from https to http, never to an address with a password in it; pure.
+
+A hub in the house that somebody set up without TLS may redirect within itself.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ def next_url(url: URL, location: str) -> URL:
         raise PullFailed(f"{url.host} redirects to nowhere. Check the address.")
     try:
         target = url.join(URL(location, encoded=True))
-        fine = allowed_url(urlsplit(str(target)))
+        named = target.user is not None or target.password is not None
+        fine = allowed_url(urlsplit(str(target))) or (same_origin(target, url) and not named)
     except ValueError:
         fine, target = False, url
     if not fine:

@@ -28,6 +28,8 @@ FILE_MAX_BYTES: Final = 1 << 40
 RANGE_MAX_BYTES: Final = 16 << 30
 """Asked for at once: content networks refuse to send tens of gigabytes in one answer."""
 USER_AGENT: Final = "peerinfer"
+REASON_MAX_CHARS: Final = 160
+"""Of what a library says about a connection, in our sentence."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -86,9 +88,18 @@ class Interrupted(PullFailed):
         self.wait_s = wait_s
 
 
-async def fetch(source: Source, partial_path: Path, final: Path, progress: Progress, limits: Limits = Limits()) -> int:
+async def fetch(
+    source: Source,
+    partial_path: Path,
+    final: Path,
+    progress: Progress,
+    *,
+    limits: Limits = Limits(),
+    tls: ssl.SSLContext | None = None,
+) -> int:
     """Brings the file to `final`, going on from `partial_path` if that exists. Returns its size in bytes.
 
+    `tls` says which certificates are trusted, Python's own choice if None.
     Cancelled or failed, it leaves the partial file to go on from. Raises `PullFailed`, `AccessDenied`, `UnknownModel`,
     `CorruptModel` (the digest is wrong), `DiskFull` or `HomeError`.
     """
@@ -98,6 +109,7 @@ async def fetch(source: Source, partial_path: Path, final: Path, progress: Progr
         partial.open(lambda done: progress(done, max(done, source.size_bytes)))
         async with aiohttp.ClientSession(
             timeout=timeout,
+            connector=aiohttp.TCPConnector(ssl=tls or True, force_close=True),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
@@ -168,15 +180,15 @@ class _Fetch:
             raise Interrupted(f"{self._source.name} came to a halt: the server sent nothing for a while.") from None
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise PullFailed(
-                f"The connection for {self._source.name} is not safe ({_short(error)}). Check this machine's clock and "
-                "certificates, and the address."
+                f"The server of {self._source.name} cannot prove who it is ({_short(error)}). Check the address, and "
+                "this machine's clock and certificates."
             ) from None
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as error:
             raise Interrupted(f"The connection for {self._source.name} broke ({_short(error)}).") from None
 
     async def _request(self) -> aiohttp.ClientResponse:
         """The answer at the end of the redirects."""
-        url = start = URL(self._source.url)
+        url = start = URL(self._source.url, encoded=self._source.url.isascii())
         for _ in range(self._limits.redirects + 1):
             headers = self._range_headers() | (dict(self._source.headers) if same_origin(url, start) else {})
             response = await self._session.get(
@@ -291,4 +303,9 @@ def _proxy(url: URL) -> str | None:
 
 
 def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:200]
+    """What a library says, without its repetitions."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        error = error.certificate_error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return (str(error) or type(error).__name__)[:REASON_MAX_CHARS]

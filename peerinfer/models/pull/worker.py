@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import httpx2
+
 from peerinfer.errors import AccessDenied, BadRequest, PullFailed, UnknownModel
 from peerinfer.models.atomic import check_room
 from peerinfer.models.pull import hub
 from peerinfer.models.pull.calls import FILE, HUB, WEB, Fetched, Progress, pack_fetched, pack_progress, texts
-from peerinfer.models.pull.choice import RepoFile, model_name, parts_of, stem_of
+from peerinfer.models.pull.choice import model_name, parts_of, stem_of
 from peerinfer.models.pull.partial import file_digest, remove_stale
 from peerinfer.models.pull.reference import HubReference, safe_segment
 from peerinfer.models.pull.web import Source, fetch
@@ -76,16 +79,17 @@ def _from_hub(reference: HubReference, teller: Teller) -> Fetched:
     found = hub.find(reference)
     variant = found.variant
     teller.begin(variant.size_bytes)
-    paths = [_hub_file(found, file, teller) for file in variant.files]
+    places = [hub.CachePlace(found, file) for file in variant.files]
+    check_room(places[0].blob.parent, sum(place.missing_bytes() for place in places), str(reference))
+    paths = [_hub_file(found, place, teller) for place in places]
     name = model_name(variant.stem)
     digests = tuple(file.sha256 for file in variant.files)
     return Fetched(name, tuple(str(path) for path in paths), digests, variant.size_bytes, found.licence)
 
 
-def _hub_file(found: hub.Found, file: RepoFile, teller: Teller) -> Path:
+def _hub_file(found: hub.Found, place: hub.CachePlace, teller: Teller) -> Path:
     """One file in the hub's cache, fetched unless it is there."""
-    place = hub.CachePlace(found, file)
-    tell = teller.file(file.path)
+    file, tell = place.file, teller.file(place.file.path)
     with place.locked():
         there = place.whole(lambda done: tell(done, file.size_bytes))
         if there is None:
@@ -93,9 +97,8 @@ def _hub_file(found: hub.Found, file: RepoFile, teller: Teller) -> Path:
                 raise PullFailed(
                     f"The cache has no whole {file.path}, and the hub cannot be reached. Pull again later."
                 )
-            check_room(place.blob.parent, file.size_bytes - place.partial_bytes(), file.path)
             try:
-                asyncio.run(fetch(place.source(), place.partial, place.blob, tell))
+                asyncio.run(fetch(place.source(), place.partial, place.blob, tell, tls=httpx2.create_ssl_context()))
             except AccessDenied as error:
                 raise hub.denied(found.reference) from error
         path = place.settle()
@@ -108,19 +111,30 @@ def _from_web(url: str, sha256: str, file: str, folder: Path, teller: Teller) ->
     if not safe_segment(file):
         raise BadRequest("The name of that file cannot be used.")
     tell = teller.file(file)
-    stem = file[: -len(".gguf")]
-    final = folder / f"{stem}.gguf"
     partial = folder / f".{sha256}.partial"
+    lock = partial.with_name(f"{partial.name}.lock")
     remove_stale(folder, f".{'?' * 64}.partial*")
-    for candidate in (final, folder / f"{stem}@{sha256[:_DIGEST_CHARS]}.gguf"):
-        final = candidate
-        if not candidate.exists():
-            break
-        size = candidate.stat().st_size
-        if file_digest(candidate, lambda done, size=size: tell(done, size)) == sha256:
-            return Fetched(model_name(final.stem), (str(final),), (sha256,), size, "")
-    size = asyncio.run(fetch(Source(url, sha256, file), partial, final, tell))
+    with hub.locked(lock):
+        final, size = _web_place(folder, file, sha256, tell)
+        if not size:
+            source = Source(url, sha256, file)
+            size = asyncio.run(fetch(source, partial, final, tell, tls=httpx2.create_ssl_context()))
+        with contextlib.suppress(OSError):  # Windows keeps it, as it is held
+            lock.unlink()  # whoever waits for it finds the file
     return Fetched(model_name(final.stem), (str(final),), (sha256,), size, "")
+
+
+def _web_place(folder: Path, file: str, sha256: str, tell: Callable[[int, int], None]) -> tuple[Path, int]:
+    """Where the file belongs, and its size if it is there already, else 0."""
+    stem = file[: -len(".gguf")]
+    for name in (f"{stem}.gguf", f"{stem}@{sha256[:_DIGEST_CHARS]}.gguf"):
+        path = folder / name
+        if not path.exists():
+            return path, 0
+        size = path.stat().st_size
+        if file_digest(path, lambda done, size=size: tell(done, size)) == sha256:
+            return path, size
+    return path, 0
 
 
 def _from_disk(path: Path, teller: Teller) -> Fetched:
