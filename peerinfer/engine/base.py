@@ -185,7 +185,10 @@ class StageEngine(Protocol):
         ...
 
     def truncate(self, slot: int, length: int) -> None:
-        """Forgets positions ≥ `length` of `slot`; 0 clears it."""
+        """Forgets positions ≥ `length` of `slot`; 0 clears it.
+
+        Raises `EngineError` for a model that cannot; then it holds nothing of the slot any more.
+        """
         ...
 
     def close(self) -> None:

@@ -125,7 +125,12 @@ class LlamaStage:
 
     def truncate(self, slot: int, length: int) -> None:
         """See `StageEngine.truncate`."""
-        llama.llama_memory_seq_rm(self._memory, slot, length, -1)
+        if llama.llama_memory_seq_rm(self._memory, slot, length, -1):
+            return
+        llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        raise EngineError(
+            "This model keeps a running state, from which a suffix cannot be taken back. Send the request again."
+        )
 
     def close(self) -> None:
         """See `StageEngine.close`."""

@@ -102,6 +102,10 @@ class SlotTable:
             forgotten.append(Forget(slot, 0))
         return forgotten
 
+    def lose(self, slot: int) -> None:
+        """The engine holds nothing of `slot` any more."""
+        self._tenants[slot] = None
+
     def tenant(self, slot: int, generation: int) -> Tenant | None:
         """The tenant of `slot` if it is of `generation`."""
         if not 0 <= slot < len(self._tenants) or self._generations[slot] != generation:

@@ -18,7 +18,7 @@ from peerinfer.engine.calls import LOAD, STEP, TIMES
 from peerinfer.engine.llama import LlamaStage
 from peerinfer.engine.orders import decode_orders
 from peerinfer.engine.sampler import sample
-from peerinfer.engine.slots import SlotTable
+from peerinfer.engine.slots import Forget, SlotTable
 from peerinfer.errors import BadFrame, EngineError
 from peerinfer.net.frames import StepFrame, decode_frame, encode_head
 from peerinfer.net.messages import pack_fields, unpack_fields
@@ -71,7 +71,7 @@ class StageService:
         for order in decode_orders(frame.orders):
             effect = self._slots.obey(order)
             if effect is not None:
-                engine.truncate(effect.slot, effect.length)
+                self._forget(engine, effect)
         self._slots.check(frame.rows)
         computed = time.perf_counter()
         output = self._forward(engine, frame)
@@ -83,6 +83,13 @@ class StageService:
             return [_times(started, computed, done), encode_head(following), following.payload]
         sampled = [self._sample(frame, index, logits) for index, logits in zip(_sampling(frame), output, strict=True)]
         return [_times(started, computed, done), pack([pack_fields(token) for token in sampled])]
+
+    def _forget(self, engine: StageEngine, effect: Forget) -> None:
+        try:
+            engine.truncate(effect.slot, effect.length)
+        except EngineError:
+            self._slots.lose(effect.slot)
+            raise
 
     def _forward(self, engine: StageEngine, frame: StepFrame) -> Hidden:
         spec = engine.spec
