@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from peerinfer.errors import UnsupportedModel
 
-WRITER_VERSION = 2
+WRITER_VERSION = 3
 """Raised with every change of what `shard_writer.py` plans, so that shards of an older peerinfer are not reused."""
 KINDS = ("trunk", "last", "vocab", "whole", "embedding")
 """`trunk`: every stage but the last. `last`: with the head. `whole`: all of the model. `vocab`: tokenizer only.
