@@ -35,11 +35,12 @@ def write_tiny_llama(
     context: int = 512,
     rope_freqs: bool = False,
     experts: int = 0,
+    experts_used: int = 2,
 ) -> Path:
     """Writes a llama model with random weights and a working tokenizer to `path`; the same arguments, the same bytes.
 
     `vocab` is at least 259. Matrices are of type `quant` (F32, F16, Q8_0, Q4_0 …; `width` must suit it), norms F32.
-    With `experts` the model is a mixture of that many experts, of which 2 are used for a token.
+    With `experts` the model is a mixture of that many experts, of which `experts_used` are used for a token.
     """
     writer = gguf.GGUFWriter(path, "llama")
     _add_hyperparameters(
@@ -51,6 +52,7 @@ def write_tiny_llama(
         vocab=vocab,
         context=context,
         experts=experts,
+        experts_used=experts_used,
     )
     _add_tokenizer(writer, vocab)
     weights = _Weights(writer, quant, seed)
@@ -104,7 +106,16 @@ class _Weights:
 
 
 def _add_hyperparameters(
-    writer: Any, *, layers: int, width: int, heads: int, kv_heads: int, vocab: int, context: int, experts: int
+    writer: Any,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int,
+    vocab: int,
+    context: int,
+    experts: int,
+    experts_used: int,
 ) -> None:
     writer.add_name("tiny llama")
     writer.add_block_count(layers)
@@ -119,7 +130,7 @@ def _add_hyperparameters(
     writer.add_vocab_size(vocab)
     if experts:
         writer.add_expert_count(experts)
-        writer.add_expert_used_count(2)
+        writer.add_expert_used_count(experts_used)
 
 
 def _add_tokenizer(writer: Any, vocab: int) -> None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +69,24 @@ def add(verbs: Verbs) -> None:
         metavar="N",
         help="threads per stage (default: one for each core)",
     )
+    up.add_argument(
+        "--shards-limit",
+        type=_size,
+        default=0,
+        metavar="SIZE",
+        help="disk space for shards of models, such as 50GB (default: what is needed; 64 MB always stay free)",
+    )
     up.add_argument("--no-mdns", action="store_true", help="neither look for nodes by mDNS nor be found by it")
     up.add_argument("--model", default="", help="a model to load once the node is up")
     add_verb(verbs, "down", "stop this machine's node", run_down)
+
+
+def _size(text: str) -> int:
+    """Bytes from `50GB`, `500 MB` or a plain number."""
+    match = re.fullmatch(r"(\d{1,12})\s*(|[KMGT]B)", text.strip().upper())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write a number and MB, GB or TB, such as 50GB")
+    return int(match[1]) * 1000 ** ("", "KB", "MB", "GB", "TB").index(match[2])
 
 
 def run_up(args: argparse.Namespace) -> int:
@@ -86,6 +102,7 @@ def run_up(args: argparse.Namespace) -> int:
         mdns=not args.no_mdns,
         headless=True,
         threads=args.threads,
+        shards_limit_bytes=args.shards_limit,
         model=_absolute_if_file(args.model),
         api_hosts=api_hosts_from_environment(),
     )

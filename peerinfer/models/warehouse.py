@@ -6,6 +6,7 @@ Everything is named by the model's digest, and every byte is verified before it 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from peerinfer.models.shard_folder import ShardFolder
 from peerinfer.models.shards import ShardKey, embedding_key, stage_key, vocab_key
 from peerinfer.models.store import ModelStore
 from peerinfer.models.throttle import Throttle
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[float], None]
 """Told the share of the work that is done, 0 … 1."""
@@ -170,7 +173,16 @@ class Warehouse:
             told=told,
             pause=self.throttle.pause,
         )
+        began, missing = self._clock(), assembly.missing_bytes
         await fetch.run(self.library.name_of(dossier.digest))
+        took_s = max(self._clock() - began, 1e-3)
+        log.info(
+            "Fetched %.1f MB of %s in %.2f s (%.0f MB/s).",
+            missing / 1e6,
+            self.library.name_of(dossier.digest),
+            took_s,
+            missing / 1e6 / took_s,
+        )
 
 
 def _has_size(path: Path, n_bytes: int) -> bool:

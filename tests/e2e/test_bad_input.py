@@ -55,6 +55,22 @@ def test_models_that_cannot_be_used(pair_of_nodes: list[Daemon], tmp_path: Path)
     assert not list((desk.home / "shards").glob("*")) or desk.verb("status")["instances"] == []
 
 
+def test_a_file_that_ends_the_engine_is_a_sentence_and_the_daemon_goes_on(
+    pair_of_nodes: list[Daemon], tmp_path: Path
+) -> None:
+    """It passes our reader, and llama.cpp aborts on it: more experts are used than there are."""
+    desk = pair_of_nodes[0]
+    pid = desk.pid
+    deadly = write_tiny_llama(tmp_path / "deadly.gguf", layers=4, experts=3, experts_used=99)
+    sentence = desk.verb("load", str(deadly), code=1)
+    assert "ended unexpectedly" in sentence
+    assert "deadly" in sentence
+    assert desk.run("unload", "deadly").returncode == 0
+    assert desk.verb("load", "shared")["state"] == "ready"
+    assert desk.pid == pid
+    assert desk.run("unload", "shared").returncode == 0
+
+
 def test_another_file_of_the_same_name_is_no_copy(pair_of_nodes: list[Daemon], tmp_path: Path) -> None:
     """What is meant is the file of the node that was asked; the other node fetches that one's layers."""
     desk, lap = pair_of_nodes

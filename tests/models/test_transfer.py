@@ -6,18 +6,22 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from peerinfer.errors import DiskFull, ModelError, UnknownModel, UnsupportedModel
+from peerinfer.errors import CorruptModel, DiskFull, ModelError, UnknownModel, UnsupportedModel
 from peerinfer.models import fetch, fingerprint, manifest
 from peerinfer.models import library as library_module
 from peerinfer.models.exchange import Question, Wanted, encode_question
-from peerinfer.models.gguf import read_header
+from peerinfer.models.gguf import TensorInfo, read_header
 from peerinfer.models.gguf_cursor import StringArray
-from peerinfer.models.shards import stage_key
+from peerinfer.models.records import Records
+from peerinfer.models.shards import key_of, stage_key
 from peerinfer.models.store import ModelEntry
 from tests.cutting import cut
 from tests.models.house import ModelNode, house_of
 from tests.net.mesh import until
+from tests.splitting import split_model
 from tests.tiny import write_tiny_llama
 
 LAYERS = 6
@@ -148,6 +152,35 @@ async def test_no_damaged_chunk_is_ever_taken(tmp_path: Path, every: int) -> Non
         assert (await stage(other, entry, 1, 3)).read_bytes() == reference.read_bytes()
 
 
+async def test_a_model_in_several_files_travels_like_one_in_one(tmp_path: Path) -> None:
+    async with house_of(tmp_path, 2) as (source, other):
+        single = write_tiny_llama(tmp_path / "tiny.gguf", layers=LAYERS, width=128)
+        parts = split_model(single, source.home / "models")
+        entry = await source.store.find("tiny")
+        assert len(parts) > 3
+        assert entry.paths == tuple(parts)
+        for layers in ((1, 3), (3, LAYERS), (0, LAYERS)):
+            key = stage_key(entry.digest, *layers, LAYERS)
+            files = await other.warehouse.stage_files("h", entry.digest, "tiny", layers, lambda _: None)
+            header, plain = read_header(files.shard), read_header(single)
+            for info in header.tensors:
+                name = info.name
+                if name.startswith("blk."):
+                    _, layer, rest = name.split(".", 2)
+                    name = f"blk.{int(layer) + layers[0]}.{rest}"
+                if key.kind == "trunk" and not name.startswith("blk."):
+                    continue
+                assert _content(files.shard, info) == _content(single, plain.by_name[name])
+        assert "split.count" not in read_header(files.shard).metadata
+        parts[2].unlink()
+        (broken,) = (await source.store.listing()).broken
+        assert parts[2].name in broken.reason
+
+
+def _content(path: Path, info: TensorInfo) -> bytes:
+    return path.read_bytes()[info.offset : info.offset + info.n_bytes]
+
+
 async def test_a_model_that_nobody_has_is_said_to_be_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library_module, "ASK_TIMES", 2)
     async with house_of(tmp_path, 2) as (one, _):
@@ -170,6 +203,25 @@ async def test_questions_about_what_is_not_here_are_refused(tmp_path: Path) -> N
                 source.warehouse.giver.answer("x", encode_question(question))
         with pytest.raises(UnknownModel):
             other.warehouse.giver.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest)))
+
+
+@given(st.text(max_size=80))
+def test_what_a_peer_calls_a_model_never_becomes_a_path(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    home = tmp_path_factory.mktemp("home")
+    records = Records(home / "manifests")
+    records.put_name("ab" * 32, name)
+    assert [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()] == [
+        f"manifests/{'ab' * 32}.name"
+    ]
+    assert records.name("ab" * 32).isprintable()
+    if len(name) != 64 or set(name) - set("0123456789abcdef"):
+        with pytest.raises(CorruptModel):
+            records.manifest(name) if records.has_manifest(name) else None
+        with pytest.raises(ValueError, match="digest"):
+            Question(Wanted.MANIFEST, name)
+        with pytest.raises(UnsupportedModel):
+            stage_key(name, 0, 1, 2)
+    assert key_of(name) is None
 
 
 async def test_a_range_that_may_be_no_stage_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
