@@ -153,7 +153,7 @@ class CachePlace:
 
 
 def locked(path: Path) -> AbstractContextManager[object]:
-    """Holds the lock file `path`, after whoever has it; freed by the system if we die. Raises `HomeError`."""
+    """Holds the lock file `path`, after whoever has it; freed if this process dies. Raises `HomeError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
