@@ -18,6 +18,11 @@ class Progress:
     """A sentence, or part of one, for a person."""
     share: float | None = None
     """Share that is done, 0 … 1; None where it cannot be told."""
+    file: str = ""
+    """What is fetched now, where files are; then the bytes of all of it count."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    """0 while it is not known."""
 
 
 ProgressHandler = Callable[[Progress], None]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 
 from peerinfer.api.client import ApiClient
-from peerinfer.cli.models import follow, model_argument
+from peerinfer.api.replies import JsonObject
+from peerinfer.cli.models import model_argument
 from peerinfer.cli.show import ProgressLine, note, result, result_json, size
+from peerinfer.cli.transfer import TransferLine
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, with_daemon
 
 
@@ -32,8 +34,7 @@ def run_pull(args: argparse.Namespace) -> int:
     """Brings a model here."""
 
     async def act(client: ApiClient) -> int:
-        with ProgressLine() as line:
-            pulled = await follow(client, "pull", {"reference": model_argument(args.reference)}, line)
+        pulled = await _follow(client, model_argument(args.reference))
         if args.json:
             result_json(pulled)
             return 0
@@ -43,6 +44,20 @@ def run_pull(args: argparse.Namespace) -> int:
         return 0
 
     return with_daemon(args, act)
+
+
+async def _follow(client: ApiClient, reference: str) -> JsonObject:
+    """Runs a pull to its end: a bar while bytes come, then what else is done. Returns its result."""
+    with ProgressLine() as line, TransferLine() as bar:
+        async for message in client.follow("pull", {"reference": reference}):
+            if "result" in message:
+                return message["result"]
+            told = message["progress"]
+            if told["file"]:
+                bar.show(told["file"], told["done_bytes"], told["total_bytes"])
+            else:
+                line.show(told["text"], told["share"])
+    return {}
 
 
 def run_rm(args: argparse.Namespace) -> int:

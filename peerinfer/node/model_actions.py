@@ -53,7 +53,8 @@ class ModelActions:
         def tell(told: calls.Progress) -> None:
             share = told.done_bytes / told.total_bytes if told.total_bytes else None
             size = f" of {told.total_bytes / 1e9:.2f} GB" if told.total_bytes else ""
-            progress(Progress(f"Pulling {told.file}{size}", share))
+            text = f"Pulling {told.file}{size}"
+            progress(Progress(text, share, told.file, told.done_bytes, told.total_bytes))
 
         pulled = await self._node.pulls.pull(reference, self._node.store.models_folder, catalogue, tell)
         progress(Progress(f"Checking {pulled.name}"))

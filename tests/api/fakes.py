@@ -144,7 +144,7 @@ class FakeNode:
 
     async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
         self.pulls.append(reference)
-        progress(Progress("Pulling big.gguf of 2.00 GB", 0.25))
+        progress(Progress("Pulling big.gguf of 2.00 GB", 0.25, "big.gguf", 500_000_000, 2_000_000_000))
         try:
             if self.slow_load:
                 await self.release.wait()

@@ -112,7 +112,7 @@ def test_pull_and_rm(daemon: Daemon, capsys: Capture) -> None:
     assert daemon.run("pull", "hf:owner/big") == 0
     captured = capsys.readouterr()
     assert captured.out == "big:2b is here (2.0 GB). Licence: Apache-2.0.\n"
-    assert "Pulling big.gguf" in captured.err
+    assert "Fetching big.gguf (2.0 GB)." in captured.err
     assert daemon.run("pull", "big", "--json") == 0
     assert json.loads(capsys.readouterr().out)["model"] == "big:2b"
     assert daemon.node.pulls == ["hf:owner/big", "big"]
