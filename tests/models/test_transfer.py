@@ -162,15 +162,19 @@ async def test_a_model_in_several_files_travels_like_one_in_one(tmp_path: Path) 
         for layers in ((1, 3), (3, LAYERS), (0, LAYERS)):
             key = stage_key(entry.digest, *layers, LAYERS)
             files = await other.warehouse.stage_files("h", entry.digest, "tiny", layers, lambda _: None)
-            plain = read_header(single)
-            for info in read_header(files.shard).tensors:
-                name = _original(info.name, layers[0])
-                if key.kind != "trunk" or name.startswith("blk."):
-                    assert _content(files.shard, info) == _content(single, plain.by_name[name])
+            _assert_same_weights(files.shard, single, layers[0], key.kind)
         assert "split.count" not in read_header(files.shard).metadata
         parts[2].unlink()
         (broken,) = (await source.store.listing()).broken
         assert parts[2].name in broken.reason
+
+
+def _assert_same_weights(shard: Path, single: Path, first_layer: int, kind: str) -> None:
+    plain = read_header(single)
+    for info in read_header(shard).tensors:
+        name = _original(info.name, first_layer)
+        if kind != "trunk" or name.startswith("blk."):
+            assert _content(shard, info) == _content(single, plain.by_name[name])
 
 
 def _original(name: str, first_layer: int) -> str:
