@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -66,11 +67,15 @@ def _measure(folder: Path, rounds: int, layers: int) -> list[tuple[float, float]
         giver, taker = daemons
         giver.verb("load", str(model), "--stages", f"a:0-{layers}", "--context", "64", "--slots", "1")
         giver.run("unload", "big")
-        taker.until("the model is known", lambda state: '"big"' in json.dumps(state))
+        taker.until("the model is known", _knows)
         return [(_fetch(taker, layers), _copy(model, folder / "copy")) for _ in range(rounds)]
     finally:
         for daemon in daemons:
             daemon.stop()
+
+
+def _knows(state: dict[str, Any]) -> bool:
+    return '"big"' in json.dumps(state)
 
 
 def _fetch(taker: Daemon, layers: int) -> float:
