@@ -26,6 +26,8 @@ class Wanted(StrEnum):
     """Of the file `numbers[0]` of the model. Answer: its bytes."""
     HOLDINGS = "holdings"
     """Answer: a bit for each tensor (bit n % 8 of byte n // 8), set if it can be had here."""
+    ORIGIN = "origin"
+    """Answer: where its files came from (`pull/origin.py`); no bytes if that is not known."""
     CHUNKS = "chunks"
     """Answer: the bytes of the chunks `numbers`, in that order."""
 

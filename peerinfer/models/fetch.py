@@ -20,6 +20,8 @@ from peerinfer.models.swarm import JOBS_PER_PEER, Swarm
 LOOK_EVERY_S: Final = 1.0
 """How often new peers are looked for; one that failed is asked again no sooner than `RETRY_S`."""
 RETRY_S: Final = 3.0
+ORIGIN_AFTER_S: Final = 5.0
+"""Without a new chunk for so long, the place that the model came from is asked, too."""
 FAILURES_MAX: Final = 4
 """Each failure in a row doubles the time until a peer is asked again, up to 16 times."""
 STALL_S: Final = 90.0
@@ -64,11 +66,15 @@ class Fetch:
         digest: str,
         peers: Peers,
         *,
+        origin: Peers | None = None,
         clock: Clock,
         told: Callable[[], None],
         pause: Callable[[int], Awaitable[None]],
     ) -> None:
-        """`told` hears of each chunk; `pause` waits after so many bytes while this node has better to do."""
+        """`origin` is asked when no peer gives anything.
+
+        `told` hears of each chunk; `pause` waits after so many bytes while this node has better to do.
+        """
         self._assembly = assembly
         self._manifest = manifest
         self._digest = digest
@@ -76,6 +82,7 @@ class Fetch:
         self._clock = clock
         self._told = told
         self._pause = pause
+        self._origin = origin
         self._swarm = Swarm(manifest, assembly.missing)
         self._again: dict[str, float] = {}
         """When a peer that failed, or had nothing, may be asked again."""
@@ -84,6 +91,8 @@ class Fetch:
         self._wake = asyncio.Event()
         self._error: Exception | None = None
         self._is_over = False
+        self._behind: set[str] = set()
+        """Who is asked besides the peers, since those gave nothing for a while."""
         self._failures = Counter[str]()
         """Jobs of a peer that failed in a row."""
 
@@ -114,6 +123,9 @@ class Fetch:
     async def _look(self) -> None:
         """Asks those who came what they have; forgets those who went."""
         now, here = self._clock(), set(self._peers.peers())
+        if self._origin is not None and now - self._last > ORIGIN_AFTER_S:
+            self._behind.update(self._origin.peers())
+        here |= self._behind
         known = set(self._swarm.peers())
         for peer in known - here:
             self._swarm.leave(peer)
@@ -125,13 +137,16 @@ class Fetch:
             self._again[peer] = now + RETRY_S
         limit = TENSORS_MAX // 8
         answers = await asyncio.gather(
-            *(self._peers.fetch(peer, question, limit) for peer in fresh), return_exceptions=True
+            *(self._way(peer).fetch(peer, question, limit) for peer in fresh), return_exceptions=True
         )
         for peer, answer in zip(fresh, answers, strict=True):
             if isinstance(answer, bytes) and any(answer):
                 self._swarm.join(peer, answer)
             elif isinstance(answer, BaseException) and not isinstance(answer, LinkError):
                 raise answer
+
+    def _way(self, peer: str) -> Peers:
+        return self._origin if self._origin is not None and peer in self._behind else self._peers
 
     def _start_jobs(self) -> None:
         for peer, running in self._swarm.peers().items():
@@ -154,7 +169,7 @@ class Fetch:
     async def _job(self, peer: str, numbers: tuple[int, ...]) -> None:
         question = encode_question(Question(Wanted.CHUNKS, self._digest, numbers))
         try:
-            async with self._peers.ask(peer, question) as stream:
+            async with self._way(peer).ask(peer, question) as stream:
                 async for number, content in self._chunks(stream, numbers):
                     await self._take(peer, number, content)
             self._swarm.ended(peer, numbers)

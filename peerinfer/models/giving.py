@@ -30,6 +30,9 @@ class Giver:
             case Wanted.MANIFEST:
                 content = encode_manifest(manifest)
                 return Stream(len(content), _once(content))
+            case Wanted.ORIGIN:
+                content = self._library.origin(question.digest)
+                return Stream(len(content), _once(content))
             case Wanted.HEADER:
                 number = question.numbers[0]
                 if number >= len(manifest.parts):

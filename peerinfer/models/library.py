@@ -16,6 +16,7 @@ from peerinfer.models.fetch import Peers
 from peerinfer.models.holdings import Dossier, held_tensors, ranges_of, shard_source
 from peerinfer.models.layout import Layout
 from peerinfer.models.manifest import HEADER_MAX_BYTES, MANIFEST_MAX_BYTES, Manifest, decode_manifest
+from peerinfer.models.pull.origin import ORIGIN_MAX_BYTES, decode_origin, encode_origin, origin_of
 from peerinfer.models.shard_folder import ShardFolder
 from peerinfer.models.shards import ShardKey
 from peerinfer.models.store import ModelEntry, ModelStore
@@ -38,6 +39,8 @@ class Library:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sources: dict[Path, LocalSource] = {}
         self._dossiers: dict[str, Dossier] = {}
+        self._origins: dict[str, bytes] = {}
+        """Of models whose files are here."""
 
     async def dossier(self, digest: str, name: str) -> Dossier:
         """All about a model, from peers if need be; `name` is for sentences. Raises `ModelError`."""
@@ -96,6 +99,10 @@ class Library:
         """Half-open ranges of the numbers of a model's tensors that are here."""
         return ranges_of(held_tensors(await self.sources(dossier)))
 
+    def origin(self, digest: str) -> bytes:
+        """Where the files of a model came from (`pull/origin.py`); no bytes if that is not known."""
+        return self._origins.get(digest) or self._store.records.origin(digest)
+
     def name_of(self, digest: str) -> str:
         """What a model that lies elsewhere was called when it was fetched."""
         return self._store.records.name(digest)
@@ -121,6 +128,8 @@ class Library:
         known = self._dossiers.get(entry.digest)
         if known is None or known.paths != entry.paths:
             known = self._dossiers[entry.digest] = await self._store.dossier(entry)
+        origin = origin_of(entry.source, entry.paths)
+        self._origins[entry.digest] = encode_origin(origin) if origin is not None else b""
         return known
 
     async def _recorded(self, digest: str) -> Dossier | None:
@@ -160,7 +169,10 @@ class Library:
         for number in range(len(manifest.parts)):
             question = encode_question(Question(Wanted.HEADER, digest, (number,)))
             headers.append(await peers.fetch(peer, question, HEADER_MAX_BYTES))
+        origin = await peers.fetch(peer, encode_question(Question(Wanted.ORIGIN, digest)), ORIGIN_MAX_BYTES)
         records = self._store.records
+        if decode_origin(origin) is not None:
+            await asyncio.to_thread(records.put_origin, digest, origin)
         await asyncio.to_thread(records.put_headers, manifest, digest, headers)
         await asyncio.to_thread(records.put_name, digest, name)
         await asyncio.to_thread(records.put_manifest, manifest)

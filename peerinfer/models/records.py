@@ -10,6 +10,7 @@ from pathlib import Path
 from peerinfer.errors import CorruptModel
 from peerinfer.models.atomic import replacing
 from peerinfer.models.manifest import MANIFEST_MAX_BYTES, Manifest, decode_manifest, encode_manifest
+from peerinfer.models.pull.origin import ORIGIN_MAX_BYTES
 from peerinfer.models.shelf import shown
 
 NAME_MAX_BYTES = 256
@@ -78,9 +79,21 @@ class Records:
         with replacing(self._name_path(digest)) as partial:
             partial.write_bytes(shown(name).encode())
 
+    def origin(self, digest: str) -> bytes:
+        """Where the files of a model came from, as it was put; no bytes if that is not known."""
+        with contextlib.suppress(OSError):
+            return self._origin_path(digest).read_bytes()[:ORIGIN_MAX_BYTES]
+        return b""
+
+    def put_origin(self, digest: str, origin: bytes) -> None:
+        """Keeps where the files of a model came from. Raises `HomeError`."""
+        with replacing(self._origin_path(digest)) as partial:
+            partial.write_bytes(origin)
+
     def remove(self, digest: str) -> None:
         """Forgets a model."""
-        for path in (self._manifest_path(digest), self._name_path(digest), *self._path.glob(f"{digest}.*.header")):
+        single = (self._manifest_path(digest), self._name_path(digest), self._origin_path(digest))
+        for path in (*single, *self._path.glob(f"{digest}.*.header")):
             path.unlink(missing_ok=True)
 
     def _manifest_path(self, digest: str) -> Path:
@@ -88,6 +101,9 @@ class Records:
 
     def _name_path(self, digest: str) -> Path:
         return self._path / f"{_checked(digest)}.name"
+
+    def _origin_path(self, digest: str) -> Path:
+        return self._path / f"{_checked(digest)}.origin"
 
     def _header_path(self, digest: str, number: int) -> Path:
         return self._path / f"{_checked(digest)}.{int(number)}.header"

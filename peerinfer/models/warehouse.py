@@ -21,6 +21,8 @@ from peerinfer.models.fetch import Fetch
 from peerinfer.models.giving import Giver
 from peerinfer.models.holdings import Dossier
 from peerinfer.models.library import Library
+from peerinfer.models.origin_peer import OriginPeer
+from peerinfer.models.pull.origin import decode_origin
 from peerinfer.models.shard_folder import ShardFolder
 from peerinfer.models.shards import ShardKey, embedding_key, stage_key, vocab_key
 from peerinfer.models.store import ModelStore
@@ -164,17 +166,24 @@ class Warehouse:
         peers = self.library.peers
         if peers is None:
             raise ModelError("Parts of this model are missing here, and this node is in no mesh. Load it again.")
+        origin = decode_origin(await asyncio.to_thread(self.library.origin, dossier.digest))
+        hub = OriginPeer(dossier, origin) if origin and len(origin.files) == len(dossier.manifest.parts) else None
         fetch = Fetch(
             assembly,
             dossier.manifest,
             dossier.digest,
             peers,
+            origin=hub,
             clock=self._clock,
             told=told,
             pause=self.throttle.pause,
         )
         began, missing = self._clock(), assembly.missing_bytes
-        await fetch.run(self.library.name_of(dossier.digest))
+        try:
+            await fetch.run(self.library.name_of(dossier.digest))
+        finally:
+            if hub is not None:
+                await hub.close()
         took_s = max(self._clock() - began, 1e-3)
         log.info(
             "Fetched %.1f MB of %s in %.2f s (%.0f MB/s).",
