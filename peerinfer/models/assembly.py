@@ -12,8 +12,9 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from peerinfer.errors import CorruptModel, DiskFull, HomeError
 from peerinfer.models.atomic import replace_file
@@ -50,7 +51,7 @@ class Assembly:
         self._manifest = manifest
         self._at = at
         self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._offsets: dict[int, list[int]] = {}
         """Where each tensor stands in the shard: a head may stand there twice."""
         for piece in layout.pieces:
@@ -82,7 +83,7 @@ class Assembly:
         with _told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             is_new = not path.exists()
-            self._file = path.open("w+b" if is_new else "r+b")
+            self._file = path.open("w+b" if is_new else "r+b", buffering=0)
             self._at("opened")
             self._file.truncate(self._layout.n_bytes)
             self._write(0, self._layout.head)
@@ -122,7 +123,6 @@ class Assembly:
         if self.missing or self._file is None:
             raise CorruptModel(f"{self.final.name} is not whole. Load the model again.")
         with _told(self.final):
-            self._file.flush()
             os.fsync(self._file.fileno())
             self._at("synced")
             self.close()
@@ -151,14 +151,16 @@ class Assembly:
             if self._file is None:
                 raise HomeError(f"{self.final.name} is not being written any more. Load the model again.")
             self._file.seek(offset)
-            self._file.write(content)
+            view = memoryview(content)
+            while view:
+                view = view[self._file.write(view) or 0 :]
 
     def _read(self, offset: int, n_bytes: int) -> bytes:
         with self._lock:
             if self._file is None:
                 return b""
             self._file.seek(offset)
-            return self._file.read(n_bytes)
+            return self._file.read(n_bytes) or b""
 
 
 class _told:  # noqa: N801  (read as a word at its uses)

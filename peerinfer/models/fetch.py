@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 from peerinfer.clock import Clock
-from peerinfer.errors import LinkError, ModelError
+from peerinfer.errors import LinkDown, LinkError, ModelError
 from peerinfer.models.assembly import Assembly
 from peerinfer.models.exchange import Question, Wanted, encode_question
-from peerinfer.models.manifest import CHUNK_BYTES, TENSORS_MAX, Manifest
+from peerinfer.models.manifest import TENSORS_MAX, Manifest
 from peerinfer.models.swarm import JOBS_PER_PEER, Swarm
 
 LOOK_EVERY_S: Final = 1.0
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 class ByteStream(Protocol):
     """What an answer is read from."""
 
-    async def readexactly(self, n: int) -> bytes:
-        """The next `n` bytes. Raises `asyncio.IncompleteReadError`."""
+    async def readany(self) -> bytes:
+        """What has come, at least one byte; none at the end."""
         ...
 
 
@@ -173,7 +173,7 @@ class Fetch:
                 async for number, content in self._chunks(stream, numbers):
                     await self._take(peer, number, content)
             self._swarm.ended(peer, numbers)
-        except (LinkError, asyncio.IncompleteReadError) as error:
+        except LinkError as error:
             log.info("A piece of %s did not come from %s (%s).", self._digest[:12], peer[:8], error)
             self._swarm.ended(peer, numbers)
             self._swarm.leave(peer)
@@ -183,7 +183,7 @@ class Fetch:
             self._swarm.ended(peer, numbers)
             raise
 
-    async def _take(self, peer: str, number: int, content: bytes) -> None:
+    async def _take(self, peer: str, number: int, content: bytearray) -> None:
         if not await asyncio.to_thread(self._assembly.put, number, content):
             log.warning("The node %s sent a damaged piece of %s.", peer[:8], self._digest[:12])
             self._swarm.damaged(peer, number)
@@ -194,9 +194,17 @@ class Fetch:
         self._told()
         await self._pause(len(content))
 
-    async def _chunks(self, stream: ByteStream, numbers: tuple[int, ...]) -> AsyncIterator[tuple[int, bytes]]:
+    async def _chunks(self, stream: ByteStream, numbers: tuple[int, ...]) -> AsyncIterator[tuple[int, bytearray]]:
+        """The chunks one after the other, each gathered by one copy. Raises `LinkDown` if the stream ends early."""
+        rest = memoryview(b"")
         for number in numbers:
-            n_bytes = self._manifest.chunk(number).n_bytes
-            if n_bytes > CHUNK_BYTES:
-                raise ModelError("A chunk over its limit.")
-            yield number, await stream.readexactly(n_bytes)
+            content = bytearray(self._manifest.chunk(number).n_bytes)
+            filled = 0
+            while filled < len(content):
+                if not rest and not (rest := memoryview(await stream.readany())):
+                    raise LinkDown("The stream ended early.")
+                taken = rest[: len(content) - filled]
+                content[filled : filled + len(taken)] = taken
+                filled += len(taken)
+                rest = rest[len(taken) :]
+            yield number, content

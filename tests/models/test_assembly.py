@@ -172,7 +172,7 @@ def test_a_kill_at_any_point_leaves_no_shard_or_a_whole_one(
     again, dossier = assembly_of(model, folder)
     count = len(again.missing)
     again.open()
-    assert count - len(again.missing) == {"chunk": after, "synced": count}.get(point, 0)
+    assert count - len(again.missing) == {"chunk": after + 1, "synced": count}.get(point, 0)
     again.fill(dossier.own_sources()[0], lambda: None)
     assert again.finish().read_bytes() == reference
     assert list(folder.iterdir()) == [final]
