@@ -18,15 +18,15 @@ NAME_MAX_BYTES = 256
 
 
 class Records:
-    """In the folder `path`: `<digest>.manifest`, and `<digest>.<file number>.header` for models that lie elsewhere."""
+    """In `folder`: `<digest>.manifest`, and `<digest>.<file number>.header` for models that lie elsewhere."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def digests(self) -> tuple[str, ...]:
         """The models with a manifest here."""
         try:
-            return tuple(sorted(path.stem for path in self._path.glob("*.manifest") if len(path.stem) == 64))
+            return tuple(sorted(path.stem for path in self.folder.glob("*.manifest") if len(path.stem) == 64))
         except OSError:
             return ()
 
@@ -93,20 +93,20 @@ class Records:
     def remove(self, digest: str) -> None:
         """Forgets a model."""
         single = (self._manifest_path(digest), self._name_path(digest), self._origin_path(digest))
-        for path in (*single, *self._path.glob(f"{digest}.*.header")):
+        for path in (*single, *self.folder.glob(f"{digest}.*.header")):
             path.unlink(missing_ok=True)
 
     def _manifest_path(self, digest: str) -> Path:
-        return self._path / f"{_checked(digest)}.manifest"
+        return self.folder / f"{_checked(digest)}.manifest"
 
     def _name_path(self, digest: str) -> Path:
-        return self._path / f"{_checked(digest)}.name"
+        return self.folder / f"{_checked(digest)}.name"
 
     def _origin_path(self, digest: str) -> Path:
-        return self._path / f"{_checked(digest)}.origin"
+        return self.folder / f"{_checked(digest)}.origin"
 
     def _header_path(self, digest: str, number: int) -> Path:
-        return self._path / f"{_checked(digest)}.{int(number)}.header"
+        return self.folder / f"{_checked(digest)}.{int(number)}.header"
 
 
 def _checked(digest: str) -> str:

@@ -36,11 +36,6 @@ class Swarm:
         return not self._waiting and not any(self._jobs.values())
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether nothing is under way and nobody known has what is missing."""
-        return bool(self._waiting) and not any(self._jobs.values()) and not any(map(self._first_for, self._has))
-
-    @property
     def waiting(self) -> tuple[int, ...]:
         """Chunks that nobody is asked for at the moment."""
         return tuple(self._waiting)
@@ -121,6 +116,3 @@ class Swarm:
         has = self._has[peer]
         held = tensor // 8 < len(has) and bool(has[tensor // 8] >> (tensor % 8) & 1)
         return held and (peer, number) not in self._refused
-
-    def _first_for(self, peer: str) -> bool:
-        return any(self._gives(peer, number) for number in self._waiting)

@@ -16,6 +16,7 @@ from typing import Final
 from peerinfer.clock import Clock
 from peerinfer.errors import ModelError
 from peerinfer.models.assembly import Assembly
+from peerinfer.models.atomic import remove_leftovers
 from peerinfer.models.facts import ModelFacts
 from peerinfer.models.fetch import Fetch
 from peerinfer.models.giving import Giver
@@ -65,6 +66,12 @@ class Warehouse:
         """One at a time for each file."""
         self._leases: dict[Hashable, set[Path]] = {}
         self.giver = Giver(self.library, lambda: self.throttle)
+
+    def tidy(self) -> None:
+        """Removes what a process that was killed, or an older peerinfer, left. Blocks; for the start."""
+        self._folder.sweep()
+        for folder in (self._store.models_folder, self._store.records.folder):
+            remove_leftovers(folder)
 
     async def stage_files(
         self,

@@ -39,6 +39,7 @@ class Node:
 
     async def start(self) -> None:
         """Listens for peers and looks for them. Raises `PortInUse` or `ConfigInvalid`."""
+        await asyncio.to_thread(self.warehouse.tidy)
         await self._begin(())
 
     async def stop(self) -> None:

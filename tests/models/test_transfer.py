@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from peerinfer.errors import CorruptModel, DiskFull, ModelError, UnknownModel, UnsupportedModel
 from peerinfer.models import fetch, fingerprint, manifest
 from peerinfer.models import library as library_module
+from peerinfer.models.assembly import partial_path
 from peerinfer.models.exchange import Question, Wanted, encode_question
 from peerinfer.models.gguf import TensorInfo, read_header
 from peerinfer.models.gguf_cursor import StringArray
 from peerinfer.models.records import Records
-from peerinfer.models.shards import key_of, stage_key
+from peerinfer.models.shards import WRITER_VERSION, key_of, stage_key
 from peerinfer.models.store import ModelEntry
 from tests.cutting import cut
 from tests.models.house import ModelNode, house_of
@@ -210,6 +212,28 @@ async def test_questions_about_what_is_not_here_are_refused(tmp_path: Path) -> N
                 source.warehouse.giver.answer("x", encode_question(question))
         with pytest.raises(UnknownModel):
             other.warehouse.giver.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest)))
+
+
+async def test_what_was_left_behind_is_tidied_and_what_is_of_use_stays(tmp_path: Path) -> None:
+    async with house_of(tmp_path, 1) as (node,):
+        entry = await model_on(node)
+        shard = await stage(node, entry, 1, 3)
+        dead = f"{max(psutil.pids()) + 100_000}-0123abcd-0123abcd.partial"
+        resumable = partial_path(shard.with_name(shard.name.replace("-1-3-", "-3-4-")))
+        older = shard.with_name(shard.name.replace(f"-v{WRITER_VERSION}", "-v1"))
+        left = [
+            node.home / "models" / f".a.gguf.{dead}",
+            node.home / "manifests" / f".x.manifest.{dead}",
+            older,
+            partial_path(older),
+        ]
+        for path in (*left, resumable):
+            path.write_bytes(b"left")
+        node.warehouse.tidy()
+        assert [path for path in left if path.exists()] == []
+        assert resumable.exists()
+        assert shard.exists()
+        assert await node.store.find("tiny") == entry
 
 
 @given(st.text(max_size=80))
