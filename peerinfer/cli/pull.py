@@ -68,7 +68,9 @@ def run_rm(args: argparse.Namespace) -> int:
         if args.json:
             result_json(removed)
         else:
-            result(f"{removed['model']} is removed; {size(removed['freed_bytes'])} became free.")
+            freed = removed["freed_bytes"]
+            how = f"removed; {size(freed)} became free" if freed else "forgotten; its file stays where it is"
+            result(f"{removed['model']} is {how}.")
         return 0
 
     return with_daemon(args, act)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from peerinfer.errors import HomeError
+from peerinfer.errors import BadRequest, HomeError
 from peerinfer.models.atomic import replacing
 from peerinfer.models.parts import part_name
 
@@ -73,13 +73,16 @@ class Shelf:
     def remove(self, paths: tuple[Path, ...]) -> int:
         """Remembers these files no more, and removes those that were pulled or lie in the models folder.
 
-        Gives the bytes that became free. Raises `HomeError`.
+        Gives the bytes that became free. Raises `BadRequest` for files that would stay listed, `HomeError`.
         """
+        ours = paths[0].parent.resolve() == self.folder.resolve()
         with self._lock:
+            if not ours and not any(each.paths == paths for each in self._remembered):
+                raise BadRequest(f"{paths[0]} came with the installation, so it stays. Uninstall what brought it.")
             pulled = any(each.source and each.paths == paths for each in self._remembered)
             self._remembered = [each for each in self._remembered if each.paths != paths]
             self._save()
-        return sum(_remove(path) for path in paths if pulled or path.parent.resolve() == self.folder.resolve())
+        return sum(map(_remove, paths)) if pulled or ours else 0
 
     def _save(self) -> None:
         rows = [{**asdict(item), "paths": [str(path) for path in item.paths]} for item in self._remembered]

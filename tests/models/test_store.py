@@ -255,6 +255,14 @@ async def test_what_a_person_named_is_known_after_a_restart(store_of: Stores, ho
     assert (await store_of(home).listing()).models == ()
 
 
+async def test_the_bundled_model_is_not_removed(store_of: Stores, home: Path) -> None:
+    store = store_of(home, bundled=True)
+    entry = await store.find("smollm2")
+    with pytest.raises(BadRequest, match="came with the installation"):
+        await store.remove(entry)
+    assert entry.paths[0].exists()
+
+
 async def test_a_model_in_the_models_folder_is_removed_with_its_file(store_of: Stores, home: Path) -> None:
     path = put(home, "a.gguf")
     store = store_of(home)
