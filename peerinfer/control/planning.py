@@ -60,7 +60,10 @@ def model_of(digest: str, members: Iterable[Member]) -> HeldModel | None:
 
 
 def is_here(model: HeldModel, members: Iterable[Member]) -> bool:
-    """Whether the members that are up have all weights of a model together, so that each can fetch what it needs."""
+    """Whether the members that are up have all weights of a model together, so that each can fetch what it needs.
+
+    `model` may be what a member that is gone says of it.
+    """
     told = [member.model(model.digest) for member in members if member.state is Liveness.ALIVE]
     held = [one for one in told if one is not None]
     if any(one.is_whole for one in held):
@@ -70,7 +73,7 @@ def is_here(model: HeldModel, members: Iterable[Member]) -> bool:
         if start > reached:
             return False
         reached = max(reached, end)
-    return 0 < model.tensors <= reached
+    return 0 < max((one.tensors for one in held), default=0) <= reached
 
 
 def plan(

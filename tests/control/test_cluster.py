@@ -155,6 +155,21 @@ def test_a_model_that_the_nodes_do_not_have_together_is_not_placed() -> None:
     assert answer.code == ""
 
 
+def test_a_model_whose_only_whole_copy_is_switched_off_is_placed_from_the_parts_of_the_others() -> None:
+    cluster = Cluster(3)
+    halves = (replace(MODEL, tensors=10, held=((0, 5),)), replace(MODEL, tensors=10, held=((5, 10),)))
+    cluster.tell(2, models=halves[:1])
+    cluster.tell(3, models=halves[1:])
+    cluster.run(SETTLED_S)
+    cluster.kill(1)
+    cluster.run(SETTLED_S * 3)
+    request = cluster.load(2, min_nodes=2)
+    cluster.run(4)
+    answer = cluster.answer(2, request)
+    assert answer is not None
+    assert answer.code == ""
+
+
 def test_a_node_that_must_fetch_needs_room_on_its_disk() -> None:
     cluster = Cluster(2)
     cluster.tell(2, models=(), disk_free_bytes=100)
