@@ -131,10 +131,11 @@ class Assembly:
         return self.final
 
     def close(self) -> None:
-        """Lets go of the file; what is there stays."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        """Lets go of the file; what is there stays. Waits for a write: its descriptor may soon be another's."""
+        with self._lock:
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
 
     def _places(self, number: int) -> list[int]:
         chunk = self._manifest.chunk(number)

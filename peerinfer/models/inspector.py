@@ -45,7 +45,9 @@ class Inspector:
         return unpack_fields(Layout, unpack(body, ANSWER_MAX_BYTES))
 
     async def stop(self) -> None:
-        """Ends the child."""
+        """Ends the child, and with it a call under way."""
+        if self._child is not None:
+            self._child.kill()
         async with self._turn:
             self._rest()
         await asyncio.gather(*self._ending, return_exceptions=True)

@@ -27,6 +27,8 @@ PARTS_MAX: Final = 1024
 """Files of one model."""
 HEADER_MAX_BYTES: Final = 80 << 20
 """Of one file: the reader's limit for headers, and room for alignment."""
+HEADERS_MAX_BYTES: Final = 160 << 20
+"""Of all files of one model together, since a node fetches them into memory; real ones have about 20 MB."""
 DIGEST_BYTES: Final = 32
 MANIFEST_MAX_BYTES: Final = CHUNKS_MAX * DIGEST_BYTES + TENSORS_MAX * 8 + PARTS_MAX * 40 + 64
 
@@ -73,6 +75,8 @@ class Manifest:
             raise CorruptModel("A model manifest with no parts, no tensors, or too many. Fetch the model again.")
         if not all(0 < part.n_bytes <= HEADER_MAX_BYTES and len(part.digest) == DIGEST_BYTES for part in self.parts):
             raise CorruptModel("A model manifest with an impossible header. Fetch the model again.")
+        if sum(part.n_bytes for part in self.parts) > HEADERS_MAX_BYTES:
+            raise CorruptModel("A model manifest with headers over their limit. Fetch the model again.")
         if not all(0 < size <= CHUNKS_MAX * CHUNK_BYTES for size in self.tensor_bytes):
             raise CorruptModel("A model manifest with an impossible tensor. Fetch the model again.")
         firsts = tuple(accumulate((chunks_in(size) for size in self.tensor_bytes), initial=0))

@@ -113,7 +113,16 @@ class ModelStore:
         )
 
     async def by_digest(self, digest: str) -> ModelEntry | None:
-        """The model with this digest, if this node has its files."""
+        """The model with this digest, if this node has its files, under the name that they suggest.
+
+        Files that are just being read for the first time do not keep what is known waiting.
+        """
+        for item in await asyncio.to_thread(lambda: list(self._shelf.items())):
+            known = self._known_entry(item)
+            if known is not None and known.digest == digest:
+                return known
+        if self._reading.locked():
+            return None
         return next((model for model in (await self.listing()).models if model.digest == digest), None)
 
     async def add(self, path: Path) -> ModelEntry:
@@ -155,6 +164,8 @@ class ModelStore:
         await self.inspector.stop()
 
     async def _entry(self, item: ShelfItem) -> ModelEntry:
+        if (entry := self._known_entry(item)) is not None:
+            return entry
         async with self._reading:  # one file at a time: a disk is not faster with two
             states = _states(item.paths)
             broken = self._broken.get(item.paths)
@@ -167,8 +178,16 @@ class ModelStore:
                 except ModelError as error:
                     self._broken[item.paths] = (states, str(error))
                     raise
-        size = sum(state.size_bytes for state in states)
-        return ModelEntry(item.name, item.paths, known.digest, size, known.facts, item.source, item.licence)
+        return _entry_of(item, known)
+
+    def _known_entry(self, item: ShelfItem) -> ModelEntry | None:
+        """The entry of files that are known in their present state."""
+        try:
+            known = self._known.get(item.paths, _states(item.paths))
+        except ModelError:
+            return None
+        is_whole = known is not None and self.records.has_manifest(known.digest)
+        return _entry_of(item, known) if known is not None and is_whole else None
 
     async def _find_out(self, paths: tuple[Path, ...], states: tuple[FileState, ...]) -> Known:
         inspection = await self.inspector.inspect(paths)
@@ -179,6 +198,11 @@ class ModelStore:
         await asyncio.to_thread(self.records.put_manifest, manifest)
         await asyncio.to_thread(self._known.put, paths, known)
         return known
+
+
+def _entry_of(item: ShelfItem, known: Known) -> ModelEntry:
+    size = sum(state.size_bytes for state in known.states)
+    return ModelEntry(item.name, item.paths, known.digest, size, known.facts, item.source, item.licence)
 
 
 def _named_item(path: Path) -> ShelfItem:

@@ -109,7 +109,8 @@ class Swarm:
             self._jobs[peer] = [job for job in self._jobs[peer] if job]
 
     def _wait(self, numbers: Iterable[int]) -> None:
-        self._waiting = dict.fromkeys(sorted({*self._waiting, *numbers}))
+        if fresh := set(numbers):
+            self._waiting = dict.fromkeys(sorted({*self._waiting, *fresh}))
 
     def _gives(self, peer: str, number: int) -> bool:
         tensor = self._manifest.chunk(number).tensor

@@ -76,6 +76,7 @@ def test_bytes_that_are_named_rightly_but_are_no_manifest_are_refused(tail: byte
         ((PartHeader(0, bytes(32)),), (1,), bytes(32)),
         ((PartHeader(1 << 40, bytes(32)),), (1,), bytes(32)),
         ((PartHeader(99, bytes(31)),), (1,), bytes(32)),
+        ((PartHeader(60 << 20, bytes(32)),) * 3, (1,), bytes(32)),
         ((PartHeader(99, bytes(32)),), (0,), b""),
         ((PartHeader(99, bytes(32)),), (1,), bytes(31)),
         ((PartHeader(99, bytes(32)),), (1,), bytes(64)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +147,9 @@ async def test_one_digest_is_one_model_and_a_second_of_the_name_is_told_apart(
     digest = digest_of(other)
     assert names == ["a", f"a@{digest[:8]}"]
     assert (await store.find(f"a@{digest[:8]}")).paths == (other,)
-    assert await store.by_digest(digest) == await store.find("a@")
+    found = await store.by_digest(digest)
+    assert found is not None
+    assert found.paths == (await store.find("a@")).paths
     assert await store.by_digest("0" * 64) is None
 
 
@@ -271,6 +275,30 @@ async def test_a_model_in_the_models_folder_is_removed_with_its_file(store_of: S
     assert not path.exists()
     with pytest.raises(UnknownModel):
         await store.find("a")
+
+
+async def test_what_is_known_does_not_wait_for_a_file_that_is_read_for_the_first_time(
+    store_of: Stores, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, "a.gguf")
+    store = store_of(home)
+    entry = await store.find("a")
+    began, go_on = threading.Event(), threading.Event()
+    real = store_module.fingerprint
+
+    def slow(*arguments: Any) -> object:
+        began.set()
+        assert go_on.wait(30)
+        return real(*arguments)
+
+    monkeypatch.setattr(store_module, "fingerprint", slow)
+    put(home, "b.gguf", seed=3)
+    reading = asyncio.create_task(store.listing())
+    assert await asyncio.to_thread(began.wait, 30)
+    assert await store.by_digest(entry.digest) == entry
+    assert await store.by_digest("0" * 64) is None
+    go_on.set()
+    assert [model.name for model in (await reading).models] == ["a", "b"]
 
 
 async def test_a_pulled_model_keeps_name_source_and_licence_and_two_names_are_one_copy(
