@@ -248,7 +248,8 @@ def _raise_for(error: HfHubHTTPError | HFValidationError, reference: HubReferenc
         raise denied(reference) from None
     if isinstance(error, NoSuchRepository) or status == 404:
         raise UnknownModel(
-            f"The hub has no repository {repo} that you may see. Check the name; for a private one, set HF_TOKEN."
+            f"The hub has no repository {repo} that you may see. Check the name; for a private one, set HF_TOKEN "
+            "where the daemon is started."
         ) from None
     if status in {401, 403}:
         raise denied(reference, f" (HTTP {status})") from None
