@@ -89,7 +89,8 @@ class Warehouse:
         facts, first_layer = dossier.facts, layers[0]
         key = stage_key(digest, *layers, facts.n_layers)
         if key.kind == "whole":
-            path = dossier.paths[0] if not dossier.is_header_only else await self._shard(dossier, key, holder, progress)
+            is_one_file = not dossier.is_header_only and len(dossier.paths) == 1
+            path = dossier.paths[0] if is_one_file else await self._shard(dossier, key, holder, progress)
             return StageFiles(key.kind, path, path, facts)
         shard = await self._shard(dossier, key, holder, progress)
         if first_layer > 0:

@@ -154,6 +154,20 @@ async def test_no_damaged_chunk_is_ever_taken(tmp_path: Path, every: int) -> Non
         assert (await stage(other, entry, 1, 3)).read_bytes() == reference.read_bytes()
 
 
+async def test_a_node_with_a_model_in_several_files_loads_it_whole_from_one(tmp_path: Path) -> None:
+    async with house_of(tmp_path, 1) as (source,):
+        single = write_tiny_llama(tmp_path / "tiny.gguf", layers=LAYERS, width=128)
+        split_model(single, source.home / "models")
+        entry = await source.store.find("tiny")
+        files = await source.warehouse.stage_files("h", entry.digest, "tiny", (0, LAYERS), lambda _: None)
+        plain, whole = read_header(single), read_header(files.shard)
+        assert (files.kind, files.embedding) == ("whole", files.shard)
+        assert "split.count" not in whole.metadata
+        assert {info.name for info in whole.tensors} == set(plain.by_name)
+        for info in whole.tensors:
+            assert _content(files.shard, info) == _content(single, plain.by_name[info.name])
+
+
 async def test_a_model_in_several_files_travels_like_one_in_one(tmp_path: Path) -> None:
     async with house_of(tmp_path, 2) as (source, other):
         single = write_tiny_llama(tmp_path / "tiny.gguf", layers=LAYERS, width=128)
