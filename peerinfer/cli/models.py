@@ -70,6 +70,9 @@ def run_models(args: argparse.Namespace) -> int:
             return 0
         sound = [model for model in body["models"] if not model["problem"]]
         rows = [(m["name"], m["architecture"], str(m["layers"]), size(m["size_bytes"]), _state(m)) for m in sound]
+        if not body["models"]:
+            result("There are no models here yet. `peerinfer models --catalogue` lists some to pull.")
+            return 0
         result(table(("MODEL", "ARCHITECTURE", "LAYERS", "SIZE", ""), rows))
         for model in body["models"]:
             if model["problem"]:

@@ -96,7 +96,7 @@ def plan(
             "Switch on the node that has it, or pull it again."
         )
     room = Room(wishes.context, wishes.slots)
-    nodes, excluded = _candidates(model, members, obeying, standing, leaving)
+    nodes, excluded = _candidates(model, wishes, members, obeying, standing, leaving=leaving)
     if wishes.stages:
         placed = place_fixed(_numbers(model), room, nodes, wishes.stages, excluded=excluded)
     else:
@@ -127,9 +127,11 @@ def _numbers(model: HeldModel) -> ModelNumbers:
 
 def _candidates(
     model: HeldModel,
+    wishes: Wishes,
     members: Members,
     obeying: Collection[str],
     standing: Sequence[Instance],
+    *,
     leaving: Sequence[Instance],
 ) -> tuple[list[NodeMemory], list[Excluded]]:
     nodes: list[NodeMemory] = []
@@ -140,9 +142,13 @@ def _candidates(
             excluded.append(Excluded(member.node, member.name, reason))
         else:
             usable = _usable(member.snapshot, member.node, members, standing, leaving)
-            disk_free = member.snapshot.disk_free_bytes
-            if disk_free is not None and not _has_whole(member, model):
-                usable = min(usable, disk_free)  # what it loads it must fetch, and keep
+            room = _disk_room(member, model)
+            if room is not None and room < model.layer_bytes:
+                free = f"{(member.snapshot.disk_free_bytes or 0) / 1e6:.0f} MB free"
+                excluded.append(Excluded(member.node, member.name, f"has {free} on its disk for what it must fetch"))
+                continue
+            if room is not None:  # what it loads it must fetch, and keep; the cache is in memory only
+                usable = min(usable, room + model.layers * model.kv_bytes * wishes.context * wishes.slots)
             nodes.append(NodeMemory(member.node, member.name, usable))
     return nodes, excluded
 
@@ -154,6 +160,16 @@ def _why_not(member: Member) -> str:
     if member.snapshot is None:
         return "has not told yet what it holds"
     return "" if _runs(member) else "has no engine that runs models"
+
+
+def _disk_room(member: Member, model: HeldModel) -> int | None:
+    """Bytes of this model that can lie on a member's disk; None if that is not known, or it has all of it."""
+    free = member.snapshot.disk_free_bytes if member.snapshot else None
+    held = member.model(model.digest)
+    if free is None or (held is not None and held.is_whole):
+        return None
+    share = sum(end - start for start, end in held.held) / held.tensors if held is not None else 0.0
+    return free + int(share * model.size_bytes)
 
 
 def _has_whole(member: Member, model: HeldModel) -> bool:

@@ -23,7 +23,7 @@ from peerinfer.errors import EngineError, UnsupportedModel
 from peerinfer.models.architectures import architecture
 from peerinfer.models.embedding import EmbeddingTable
 from peerinfer.models.facts import cache_bytes, model_facts
-from peerinfer.models.gguf import read_header
+from peerinfer.models.model_file import read_model
 from peerinfer.net.frames import Row
 
 BATCH_GAIN = 0.7
@@ -53,7 +53,7 @@ class LlamaStage:
         self.spec = spec
         self._log = NativeLog()
         llama.llama_backend_init()
-        header = read_header(Path(spec.shard_path))
+        header = read_model(Path(spec.shard_path))
         self._token_bytes = cache_bytes(model_facts(header).kv_widths, spec.cache_type_k, spec.cache_type_v)
         rules = architecture(header.text("general.architecture"))
         self._fed_as_tokens = rules.fed_as_tokens and spec.kind != "whole"

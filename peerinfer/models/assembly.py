@@ -77,6 +77,11 @@ class Assembly:
         """The share of the weights that is there, 0 … 1."""
         return 1.0 - self.missing_bytes / self._total_bytes if self._total_bytes else 1.0
 
+    def take_back(self) -> None:
+        """Makes a shard that is there a partial file again, to be verified. Raises `HomeError`."""
+        with _told(self.final):
+            replace_file(self.final, partial_path(self.final))
+
     def open(self, progress: Callable[[], None] = lambda: None) -> None:
         """Opens the partial file, or makes it, and finds out what of it is there. Raises `HomeError`."""
         path = partial_path(self.final)

@@ -22,6 +22,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from peerinfer.errors import CorruptModel, ModelError
 from peerinfer.models.gguf_cursor import ARRAY_MAX_ITEMS, HeaderCursor, StringArray
+from peerinfer.names import clean_name
 
 KEYS_MAX = 65_536
 """Metadata keys; real files have fewer than 100."""
@@ -150,15 +151,14 @@ def read_header(path: Path) -> GgufHeader:
 
     Raises `CorruptModel`, `UnsupportedModel`, or another `ModelError` if the file cannot be read at all.
     """
+    name = clean_name(path.name)  # it stands in sentences that a terminal shows
     try:
         if not S_ISREG(path.stat().st_mode):  # to open a pipe would wait for whoever writes to it
-            raise ModelError(f"{path.name} is no file. Name a GGUF file.")
+            raise ModelError(f"{name} is no file. Name a GGUF file.")
         with path.open("rb") as file:
-            return parse_header(file, file.seek(0, 2), path.name)
+            return parse_header(file, file.seek(0, 2), name)
     except OSError as error:
-        raise ModelError(
-            f"{path.name} cannot be read ({error.strerror}). Check the file and its permissions."
-        ) from None
+        raise ModelError(f"{name} cannot be read ({error.strerror}). Check the file and its permissions.") from None
 
 
 def parse_header(file: BinaryIO, file_bytes: int, name: str = "the file") -> GgufHeader:

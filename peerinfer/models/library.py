@@ -46,6 +46,9 @@ class Library:
         """All about a model, from peers if need be; `name` is for sentences. Raises `ModelError`."""
         async with self._turns[digest]:
             known = await self._here(digest)
+            former = self._dossiers.get(digest)
+            if known is None and former is not None and not former.is_header_only:
+                raise ModelError(f"The file of {name} was replaced or removed. Load the model again.")
             if known is None:
                 known = self._dossiers[digest] = await self._asked(digest, name)
             return known

@@ -64,9 +64,9 @@ class Shelf:
                     yield item
 
     def remember(self, item: ShelfItem) -> None:
-        """Keeps an item for good; a former one with the same files gives way. Raises `HomeError`."""
+        """Keeps an item for good; files may have several names. Raises `HomeError`."""
         with self._lock:
-            others = [each for each in self._remembered if each.paths != item.paths]
+            others = [each for each in self._remembered if (each.paths, each.name) != (item.paths, item.name)]
             self._remembered = [*others, item][-FILES_MAX:]
             self._save()
 

@@ -56,6 +56,8 @@ class Listing:
 
     models: tuple[ModelEntry, ...]
     broken: tuple[BrokenModel, ...]
+    aliases: tuple[tuple[str, str], ...] = ()
+    """(another name, the name in `models`) of a model that is here under several names."""
 
 
 class ModelStore:
@@ -74,7 +76,8 @@ class ModelStore:
         """All models, and the files that cannot be used with the reason. One that is found twice is listed once."""
         models: dict[str, ModelEntry] = {}
         broken: list[BrokenModel] = []
-        digests: set[str] = set()
+        digests: dict[str, str] = {}
+        aliases: dict[str, str] = {}
         for item in await asyncio.to_thread(lambda: list(self._shelf.items())):
             try:
                 entry = await self._entry(item)
@@ -82,13 +85,15 @@ class ModelStore:
                 broken.append(BrokenModel(item.name, item.paths[0], str(error)))
                 continue
             if entry.digest in digests:
+                aliases.setdefault(entry.name, digests[entry.digest])
                 continue
             if entry.name in models:
                 entry = replace(entry, name=f"{entry.name}@{entry.digest[:_DIGEST_CHARS]}")
-            digests.add(entry.digest)
+            digests[entry.digest] = entry.name
             models[entry.name] = entry
         by_name = sorted(models.values(), key=lambda model: model.name)
-        return Listing(tuple(by_name), tuple(sorted(broken, key=lambda model: model.name)))
+        others = tuple((alias, name) for alias, name in sorted(aliases.items()) if alias not in models)
+        return Listing(tuple(by_name), tuple(sorted(broken, key=lambda model: model.name)), others)
 
     async def find(self, name: str) -> ModelEntry:
         """The model called `name`, or the only one whose name starts so, in whatever case.
@@ -98,9 +103,10 @@ class ModelStore:
         """
         wanted = name.strip().lower()
         listing = await self.listing()
-        found = _matches(wanted, [model.name for model in listing.models])
-        if len(found) == 1:
-            return next(model for model in listing.models if model.name == found[0])
+        meant = {model.name: model.name for model in listing.models} | dict(listing.aliases)
+        found = _matches(wanted, list(meant))
+        if len({meant[name] for name in found}) == 1:
+            return next(model for model in listing.models if model.name == meant[found[0]])
         if found:
             raise BadRequest(f"{shown(name)!r} may mean {', '.join(found)}. Give more of the name.")
         for model in listing.broken:
@@ -146,11 +152,23 @@ class ModelStore:
         return next(model for model in (await self.listing()).models if model.digest == entry.digest)
 
     async def remove(self, entry: ModelEntry) -> int:
-        """Forgets a model, and removes its files if they lie in the models folder or were pulled; gives what is free.
+        """Forgets a model under all its names; gives the bytes that became free.
 
-        Files that a person named by their path, and the bundled one, stay where they are. Raises `HomeError`.
+        Files in the models folder and pulled ones are removed; what a person named by its path stays where it is.
+        Raises `BadRequest` for the bundled one, `HomeError`.
         """
-        return await asyncio.to_thread(self._shelf.remove, entry.paths)
+        items = await asyncio.to_thread(lambda: list(self._shelf.items()))
+        entries = [known for item in items if (known := self._known_entry(item)) is not None]
+        freed: list[int] = []
+        refusal: BadRequest | None = None
+        for paths in dict.fromkeys(known.paths for known in entries if known.digest == entry.digest):
+            try:
+                freed.append(await asyncio.to_thread(self._shelf.remove, paths))
+            except BadRequest as error:
+                refusal = error
+        if refusal is not None and not freed:
+            raise refusal
+        return sum(freed)
 
     async def dossier(self, entry: ModelEntry) -> Dossier:
         """All about a model whose files are here. Raises `ModelError` if they were replaced."""
@@ -217,9 +235,11 @@ def _states(paths: Sequence[Path]) -> tuple[FileState, ...]:
         return tuple(file_state(path) for path in paths)
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
-        raise ModelError(f"{missing} is missing: a model in several files needs all of them. Fetch it.") from None
+        raise ModelError(
+            f"{shown(missing)} is missing: a model in several files needs all of them. Fetch it."
+        ) from None
     except OSError as error:
-        raise ModelError(f"{paths[0].name} cannot be read ({error.strerror}). Check its permissions.") from None
+        raise ModelError(f"{shown(paths[0].name)} cannot be read ({error.strerror}). Check its permissions.") from None
 
 
 def _matches(wanted: str, names: Sequence[str]) -> list[str]:

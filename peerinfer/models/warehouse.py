@@ -6,6 +6,7 @@ Everything is named by the model's digest, and every byte is verified before it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Hashable
@@ -21,6 +22,7 @@ from peerinfer.models.facts import ModelFacts
 from peerinfer.models.fetch import Fetch
 from peerinfer.models.giving import Giver
 from peerinfer.models.holdings import Dossier
+from peerinfer.models.known import file_state
 from peerinfer.models.library import Library
 from peerinfer.models.origin_peer import OriginPeer
 from peerinfer.models.pull.origin import decode_origin
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[float], None]
 """Told the share of the work that is done, 0 … 1."""
-ROOM_STEP_BYTES: Final = 64 << 20
+ROOM_STEP_BYTES: Final = 8 << 20
 PROGRESS_STEP: Final = 0.01
 """Share of the work between two words of progress."""
 ASK_AGAIN_S: Final = 1.0
@@ -64,12 +66,16 @@ class Warehouse:
         self.throttle = Throttle(lambda: False, clock)
         self._turns: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One at a time for each file."""
+        self._sound: dict[Path, tuple[int, int]] = {}
+        """Size and inode of the shards that were made or verified in this life of the process."""
         self._leases: dict[Hashable, set[Path]] = {}
         self.giver = Giver(self.library, lambda: self.throttle)
 
     def tidy(self) -> None:
         """Removes what a process that was killed, or an older peerinfer, left. Blocks; for the start."""
         self._folder.sweep()
+        with contextlib.suppress(OSError):  # whoever needs it says so
+            self._store.models_folder.mkdir(parents=True, exist_ok=True)
         for folder in (self._store.models_folder, self._store.records.folder):
             remove_leftovers(folder)
 
@@ -89,8 +95,7 @@ class Warehouse:
         facts, first_layer = dossier.facts, layers[0]
         key = stage_key(digest, *layers, facts.n_layers)
         if key.kind == "whole":
-            is_one_file = not dossier.is_header_only and len(dossier.paths) == 1
-            path = dossier.paths[0] if is_one_file else await self._shard(dossier, key, holder, progress)
+            path = dossier.paths[0] if not dossier.is_header_only else await self._shard(dossier, key, holder, progress)
             return StageFiles(key.kind, path, path, facts)
         shard = await self._shard(dossier, key, holder, progress)
         if first_layer > 0:
@@ -103,6 +108,9 @@ class Warehouse:
 
     async def vocabulary_file(self, digest: str, name: str) -> Path:
         """The file with header and tokenizer of a model. Raises `ModelError`, `HomeError`."""
+        there = self._folder.file(vocab_key(digest))
+        if there in self._sound and await asyncio.to_thread(there.is_file):
+            return there  # whatever became of the model's file since
         dossier = await self.library.dossier(digest, name)
         return await self._shard(dossier, vocab_key(digest), None, lambda _: None)
 
@@ -136,12 +144,20 @@ class Warehouse:
             lease = self._leases.setdefault(holder, set()) if holder is not None else set[Path]()
             lease.add(final)
             layout = await self.library.layout(dossier, key)
-            if not await asyncio.to_thread(_has_size, final, layout.n_bytes):
+            if not await asyncio.to_thread(self._is_sound, final, layout.n_bytes):
                 await asyncio.to_thread(self._folder.make_room, key, layout.n_bytes, self.in_use())
                 await self._make(Assembly(final, layout, dossier.manifest), dossier, progress)
             self._folder.touch(final)
             self.library.note(final, layout)
             return final
+
+    def _is_sound(self, final: Path, n_bytes: int) -> bool:
+        """Whether a shard is there that was made or verified in this life of the process, and has not changed since."""
+        try:
+            state = file_state(final)
+        except OSError:
+            return False
+        return state.size_bytes == n_bytes and self._sound.get(final) == (state.size_bytes, state.inode)
 
     async def _make(self, assembly: Assembly, dossier: Dossier, progress: Progress) -> None:
         loop = asyncio.get_running_loop()
@@ -158,6 +174,8 @@ class Warehouse:
             loop.call_soon_threadsafe(told)
 
         try:
+            if await asyncio.to_thread(assembly.final.exists):  # from an earlier life: a disk may have damaged it
+                await asyncio.to_thread(assembly.take_back)
             await asyncio.to_thread(assembly.open, told_in_thread)
             for source in await self.library.sources(dossier):
                 if assembly.missing and source.path != assembly.final:
@@ -165,6 +183,8 @@ class Warehouse:
             if assembly.missing:
                 await self._fetch(assembly, dossier, told)
             await asyncio.to_thread(assembly.finish)
+            state = await asyncio.to_thread(file_state, assembly.final)
+            self._sound[assembly.final] = (state.size_bytes, state.inode)
         finally:
             assembly.close()
 
@@ -200,10 +220,3 @@ class Warehouse:
             took_s,
             missing / 1e6 / took_s,
         )
-
-
-def _has_size(path: Path, n_bytes: int) -> bool:
-    try:
-        return path.stat().st_size == n_bytes
-    except OSError:
-        return False

@@ -179,6 +179,27 @@ def test_a_node_that_must_fetch_needs_room_on_its_disk() -> None:
     answer = cluster.answer(1, request)
     assert answer is not None
     assert answer.code == "no_placement"
+    assert "n2 has 0 MB free on its disk for what it must fetch" in answer.reason
+
+
+def test_what_lies_on_a_disk_already_needs_no_more_room_and_the_cache_needs_none() -> None:
+    cluster = Cluster(2, memory_bytes=4 * GB)
+    cluster.tell(2, models=(replace(MODEL, tensors=10, held=((0, 10),)),), disk_free_bytes=0)
+    cluster.run(SETTLED_S)
+    request = cluster.load(1, min_nodes=2)
+    cluster.run(4)
+    answer = cluster.answer(1, request)
+    assert answer is not None
+    assert answer.code == ""
+    cluster.unload(1)
+    half = replace(MODEL, tensors=10, held=((0, 5),))
+    cluster.tell(2, models=(half,), disk_free_bytes=0)
+    cluster.run(2)
+    request = cluster.load(1, min_nodes=2)
+    cluster.run(4)
+    answer = cluster.answer(1, request)
+    assert answer is not None
+    assert answer.code == ""
 
 
 def test_an_engine_that_fails_to_load_fails_the_instance_and_frees_the_rest() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from peerinfer.engine.llama import LlamaStage
 from peerinfer.net.frames import Row
 from tests.engine.chains import assert_every_split_equals_the_whole, stages
+from tests.splitting import split_model
 from tests.tiny import write_tiny_llama
 
 LAYERS = 5
@@ -39,3 +42,18 @@ def test_rows_run_together_give_what_they_give_alone(tmp_path: Path) -> None:
         together = split.run(rows, np.array([7, 8], np.int32))
     assert np.allclose(alone, together, atol=1e-4)
     assert not np.allclose(alone[0], alone[1], atol=1e-2)
+
+
+def test_a_model_in_several_files_runs_whole_like_the_one_in_one(tmp_path: Path) -> None:
+    model = write_tiny_llama(tmp_path / "tiny.gguf", layers=LAYERS)
+    parts = split_model(model, tmp_path / "parts")
+    assert len(parts) > 3
+    ids = np.arange(10, 20, dtype=np.int32)
+    with stages(model, tmp_path) as made:
+        whole = made.stage(0, LAYERS)
+        one = whole.forward([Row(0, 0, 0, 10, True)], ids, None)
+        joined = LlamaStage(replace(whole.spec, shard_path=str(parts[0]), model_path=str(parts[0])), lambda _: None)
+        try:
+            assert (joined.forward([Row(0, 0, 0, 10, True)], ids, None) == one).all()
+        finally:
+            joined.close()

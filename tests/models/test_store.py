@@ -311,7 +311,27 @@ async def test_a_pulled_model_keeps_name_source_and_licence_and_two_names_are_on
     store = store_of(home)
     assert await store.find("nice") == entry
     assert (await store.add(path)).digest == entry.digest
-    assert len((await store.listing()).models) == 1
+    listing = await store.listing()
+    assert [model.name for model in listing.models] == ["nice:2b"]
+    assert listing.aliases == (("some-file-q8_0", "nice:2b"),)
+    assert await store.find("some-file") == await store.find("nice:2b")
+    copy = home / "models" / "copy.gguf"
+    copy.write_bytes(path.read_bytes())
+    assert (await store.find("copy")).digest == entry.digest
+    assert await store.remove(entry) == 2 * entry.size_bytes
+    assert not path.exists()
+    assert not copy.exists()
+    assert (await store_of(home).listing()).models == ()
+
+
+async def test_a_file_named_twice_is_forgotten_once(store_of: Stores, home: Path, tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path / "a.gguf", layers=2, width=32)
+    store = store_of(home)
+    entry = await store.add(path)
+    await store.take_in(ShelfItem("another", (path,)))
+    assert await store.remove(entry) == 0
+    assert path.exists()
+    assert (await store.listing()).models == ()
 
 
 async def test_files_that_are_missing_beside_a_model_are_named(store_of: Stores, home: Path, tmp_path: Path) -> None:

@@ -154,18 +154,24 @@ async def test_no_damaged_chunk_is_ever_taken(tmp_path: Path, every: int) -> Non
         assert (await stage(other, entry, 1, 3)).read_bytes() == reference.read_bytes()
 
 
-async def test_a_node_with_a_model_in_several_files_loads_it_whole_from_one(tmp_path: Path) -> None:
+async def test_a_node_with_a_model_in_several_files_loads_it_from_them(tmp_path: Path) -> None:
     async with house_of(tmp_path, 1) as (source,):
         single = write_tiny_llama(tmp_path / "tiny.gguf", layers=LAYERS, width=128)
-        split_model(single, source.home / "models")
+        parts = split_model(single, source.home / "models")
         entry = await source.store.find("tiny")
         files = await source.warehouse.stage_files("h", entry.digest, "tiny", (0, LAYERS), lambda _: None)
-        plain, whole = read_header(single), read_header(files.shard)
-        assert (files.kind, files.embedding) == ("whole", files.shard)
-        assert "split.count" not in whole.metadata
-        assert {info.name for info in whole.tensors} == set(plain.by_name)
-        for info in whole.tensors:
-            assert _content(files.shard, info) == _content(single, plain.by_name[info.name])
+        assert (files.kind, files.shard) == ("whole", parts[0])
+
+
+async def test_a_file_that_was_replaced_is_told_and_its_vocabulary_serves_on(tmp_path: Path) -> None:
+    async with house_of(tmp_path, 1) as (source,):
+        entry = await model_on(source)
+        await source.warehouse.library.dossier(entry.digest, "tiny")
+        vocabulary = await source.warehouse.vocabulary_file(entry.digest, "tiny")
+        write_tiny_llama(entry.paths[0], layers=LAYERS, width=128, seed=7)
+        assert await source.warehouse.vocabulary_file(entry.digest, "tiny") == vocabulary
+        with pytest.raises(ModelError, match="replaced"):
+            await stage(source, entry, 1, 3)
 
 
 async def test_a_model_in_several_files_travels_like_one_in_one(tmp_path: Path) -> None:
@@ -226,6 +232,24 @@ async def test_questions_about_what_is_not_here_are_refused(tmp_path: Path) -> N
                 source.warehouse.giver.answer("x", encode_question(question))
         with pytest.raises(UnknownModel):
             other.warehouse.giver.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest)))
+
+
+async def test_a_shard_that_the_disk_damaged_is_mended_by_just_what_is_wrong(tmp_path: Path) -> None:
+    async with house_of(tmp_path, 2) as (source, other):
+        entry = await model_on(source)
+        shard = await stage(other, entry, 1, 4)
+        good = shard.read_bytes()
+        other.warehouse.release("h")
+        source.given.clear()
+        other.warehouse._sound.clear()  # as after a restart
+        bad = bytearray(good)
+        bad[len(bad) // 2] ^= 4
+        shard.write_bytes(bad)
+        assert (await stage(other, entry, 1, 4)).read_bytes() == good
+        assert 0 < source.given[Wanted.CHUNKS] <= CHUNK
+        other.warehouse._sound.clear()
+        shard.write_bytes(good[:-5])
+        assert (await stage(other, entry, 1, 4)).read_bytes() == good
 
 
 async def test_what_was_left_behind_is_tidied_and_what_is_of_use_stays(tmp_path: Path) -> None:
