@@ -135,6 +135,13 @@ class Mesh:
 def run(count: int, seed: int, faults_s: float = FAULTS_S) -> Outcome:
     """Faults for a while, then quiet until all agree."""
     logging.disable(logging.CRITICAL)
+    try:
+        return _run(count, seed, faults_s)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _run(count: int, seed: int, faults_s: float) -> Outcome:
     mesh = Mesh(count, seed)
     faults = Faults(mesh)
     heal_s: float | None = None
