@@ -139,8 +139,9 @@ class Assembly:
         """Lets go of the file; what is there stays. Waits for a write: its descriptor may soon be another's."""
         with self._lock:
             file, self._file = self._file, None
-            if file is not None:
-                file.close()
+            with contextlib.suppress(OSError):  # what is not on the disk is found missing, or `finish` has synced it
+                if file is not None:
+                    file.close()
 
     def _places(self, number: int) -> list[int]:
         chunk = self._manifest.chunk(number)

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from peerinfer.clock import Clock
 from peerinfer.errors import LinkDown, LinkError, ModelError
@@ -86,7 +86,9 @@ class Fetch:
         self._swarm = Swarm(manifest, assembly.missing)
         self._again: dict[str, float] = {}
         """When a peer that failed, or had nothing, may be asked again."""
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._greeted: set[str] = set()
+        """Who is just being asked what it has."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._last = 0.0
         self._wake = asyncio.Event()
         self._error: Exception | None = None
@@ -101,7 +103,7 @@ class Fetch:
         self._last = self._clock()
         try:
             while not self._swarm.is_done and self._error is None:
-                await self._look()
+                self._look()
                 self._start_jobs()
                 if self._clock() - self._last > STALL_S:
                     missing = self._assembly.missing_bytes / 1e6
@@ -111,7 +113,8 @@ class Fetch:
                     )
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_S)
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self._wake.wait()
             if self._error is not None:
                 raise self._error
         finally:
@@ -120,7 +123,7 @@ class Fetch:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _look(self) -> None:
+    def _look(self) -> None:
         """Asks those who came what they have; forgets those who went."""
         now, here = self._clock(), set(self._peers.peers())
         if self._origin is not None and now - self._last > ORIGIN_AFTER_S:
@@ -130,20 +133,29 @@ class Fetch:
         for peer in known - here:
             self._swarm.leave(peer)
         room = PEERS_MAX - len(known & here)
-        fresh = [peer for peer in sorted(here - known) if now >= self._again.get(peer, 0.0)]
-        fresh = [peer for peer in fresh if not self._swarm.is_barred(peer)][: max(0, room)]
-        question = encode_question(Question(Wanted.HOLDINGS, self._digest))
-        for peer in fresh:
+        fresh = [peer for peer in sorted(here - known - self._greeted) if now >= self._again.get(peer, 0.0)]
+        for peer in [peer for peer in fresh if not self._swarm.is_barred(peer)][: max(0, room)]:
             self._again[peer] = now + RETRY_S
-        limit = TENSORS_MAX // 8
-        answers = await asyncio.gather(
-            *(self._way(peer).fetch(peer, question, limit) for peer in fresh), return_exceptions=True
-        )
-        for peer, answer in zip(fresh, answers, strict=True):
-            if isinstance(answer, bytes) and any(answer):
-                self._swarm.join(peer, answer)
-            elif isinstance(answer, BaseException) and not isinstance(answer, LinkError):
-                raise answer
+            self._greeted.add(peer)
+            self._spawn(self._greet(peer))
+
+    async def _greet(self, peer: str) -> None:
+        """Asks a peer what it has; one that does not say so holds nobody up."""
+        question = encode_question(Question(Wanted.HOLDINGS, self._digest))
+        try:
+            held = await self._way(peer).fetch(peer, question, TENSORS_MAX // 8)
+        except LinkError as error:
+            log.debug("%s did not say what it has of %s: %s", peer[:8], self._digest[:12], error)
+        else:
+            if any(held):
+                self._swarm.join(peer, held)
+        finally:
+            self._greeted.discard(peer)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _way(self, peer: str) -> Peers:
         return self._origin if self._origin is not None and peer in self._behind else self._peers
@@ -154,12 +166,10 @@ class Fetch:
                 numbers = self._swarm.job(peer)
                 if not numbers:
                     break
-                task = asyncio.get_running_loop().create_task(self._job(peer, numbers))
-                self._tasks[task] = peer
-                task.add_done_callback(self._ended)
+                self._spawn(self._job(peer, numbers))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._error = error if isinstance(error, Exception) else None
         if not self._is_over and self._error is None:

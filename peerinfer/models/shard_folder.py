@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,15 +63,20 @@ class ShardFolder:
         with contextlib.suppress(OSError):
             os.utime(path)
 
-    def make_room(self, key: ShardKey, n_bytes: int, in_use: Collection[Path]) -> None:
+    def make_room(
+        self, key: ShardKey, n_bytes: int, in_use: Collection[Path], growing: Mapping[Path, int] | None = None
+    ) -> None:
         """Makes room for the shard `key` of `n_bytes`: what was used longest ago goes, never what is `in_use`.
 
+        `growing` tells what other partial files will take, which have room reserved so.
         Raises `DiskFull`, before anything is removed, if that would not be enough.
         """
         kept = {*in_use, self.file(key), partial_path(self.file(key))}
         entries = list(self.entries())
         there = sum(entry.size_bytes for entry in entries if entry.path == partial_path(self.file(key)))
-        missing = self._missing(n_bytes - there, sum(entry.size_bytes for entry in entries))
+        sizes = {entry.path: entry.size_bytes for entry in entries}
+        reserved = sum(max(0, will - sizes.get(path, 0)) for path, will in (growing or {}).items())
+        missing = self._missing(n_bytes - there + reserved, sum(sizes.values()))
         spare = sorted(
             (entry for entry in entries if entry.path not in kept and entry.key.kind != "vocab"),
             key=lambda entry: entry.used_ns,

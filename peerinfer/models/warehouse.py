@@ -16,7 +16,7 @@ from typing import Final
 
 from peerinfer.clock import Clock
 from peerinfer.errors import ModelError
-from peerinfer.models.assembly import Assembly
+from peerinfer.models.assembly import Assembly, partial_path
 from peerinfer.models.atomic import remove_leftovers
 from peerinfer.models.facts import ModelFacts
 from peerinfer.models.fetch import Fetch
@@ -66,6 +66,8 @@ class Warehouse:
         self.throttle = Throttle(lambda: False, clock)
         self._turns: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One at a time for each file."""
+        self._making: dict[Path, int] = {}
+        """The partial files that grow now, and what they will take."""
         self._sound: dict[Path, tuple[int, int]] = {}
         """Size and inode of the shards that were made or verified in this life of the process."""
         self._leases: dict[Hashable, set[Path]] = {}
@@ -121,7 +123,8 @@ class Warehouse:
 
     def in_use(self) -> frozenset[Path]:
         """Files that somebody holds."""
-        return frozenset(path for paths in self._leases.values() for path in paths)
+        held = [path for paths in self._leases.values() for path in paths]
+        return frozenset((*held, *map(partial_path, held)))
 
     def room_bytes(self) -> int:
         """What more could be fetched to this disk; in steps, so that not every file written is news."""
@@ -145,8 +148,7 @@ class Warehouse:
             lease.add(final)
             layout = await self.library.layout(dossier, key)
             if not await asyncio.to_thread(self._is_sound, final, layout.n_bytes):
-                await asyncio.to_thread(self._folder.make_room, key, layout.n_bytes, self.in_use())
-                await self._make(Assembly(final, layout, dossier.manifest), dossier, progress)
+                await self._make(Assembly(final, layout, dossier.manifest), key, dossier, progress)
             self._folder.touch(final)
             self.library.note(final, layout)
             return final
@@ -159,7 +161,7 @@ class Warehouse:
             return False
         return state.size_bytes == n_bytes and self._sound.get(final) == (state.size_bytes, state.inode)
 
-    async def _make(self, assembly: Assembly, dossier: Dossier, progress: Progress) -> None:
+    async def _make(self, assembly: Assembly, key: ShardKey, dossier: Dossier, progress: Progress) -> None:
         loop = asyncio.get_running_loop()
 
         shown = 0.0
@@ -173,20 +175,25 @@ class Warehouse:
         def told_in_thread() -> None:
             loop.call_soon_threadsafe(told)
 
+        partial = partial_path(assembly.final)
+        others = dict(self._making)
+        self._making[partial] = assembly.n_bytes
         try:
+            await asyncio.to_thread(self._folder.make_room, key, assembly.n_bytes, self.in_use(), others)
             if await asyncio.to_thread(assembly.final.exists):  # from an earlier life: a disk may have damaged it
                 await asyncio.to_thread(assembly.take_back)
-            await asyncio.to_thread(assembly.open, told_in_thread)
+            await _to_its_end(assembly, assembly.open, told_in_thread)
             for source in await self.library.sources(dossier):
                 if assembly.missing and source.path != assembly.final:
-                    await asyncio.to_thread(assembly.fill, source, told_in_thread)
+                    await _to_its_end(assembly, assembly.fill, source, told_in_thread)
             if assembly.missing:
                 await self._fetch(assembly, dossier, told)
-            await asyncio.to_thread(assembly.finish)
+            await _to_its_end(assembly, assembly.finish)
             state = await asyncio.to_thread(file_state, assembly.final)
             self._sound[assembly.final] = (state.size_bytes, state.inode)
         finally:
             assembly.close()
+            self._making.pop(partial, None)
 
     async def _fetch(self, assembly: Assembly, dossier: Dossier, told: Callable[[], None]) -> None:
         if not dossier.is_header_only:
@@ -220,3 +227,15 @@ class Warehouse:
             took_s,
             missing / 1e6 / took_s,
         )
+
+
+async def _to_its_end(assembly: Assembly, work: Callable[..., object], *arguments: object) -> None:
+    """Does `work` on `assembly` in a thread; if cancelled, not before the thread has let go of the file."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        assembly.close()
+        await asyncio.wait([task])
+        task.exception()  # that of a file that was closed under it
+        raise
