@@ -111,10 +111,7 @@ class Fetch:
                         f"{missing:.0f} MB of {model} are missing here, and no node that is up gives them. "
                         "Switch on the node that has the model, or pull it again."
                     )
-                self._wake.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
+                await self._rest()
             if self._error is not None:
                 raise self._error
         finally:
@@ -122,6 +119,13 @@ class Fetch:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _rest(self) -> None:
+        """Until a job has ended, or it is time to look around."""
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await self._wake.wait()
 
     def _look(self) -> None:
         """Asks those who came what they have; forgets those who went."""
