@@ -64,6 +64,9 @@ class Inspector:
                 return await self._child.call(kind, pack(request), deadline_s=DEADLINE_S)
             except CallFailed as error:
                 raise _failure(error) from None
+            except asyncio.CancelledError:
+                self._rest()  # it may go on with this call, in the time of the next one
+                raise
             except ProcessError as error:
                 self._rest()  # it is dead, or about to be
                 raise _failure(error) from None

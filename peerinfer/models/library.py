@@ -179,7 +179,11 @@ class Library:
         await asyncio.to_thread(records.put_headers, manifest, digest, headers)
         await asyncio.to_thread(records.put_name, digest, name)
         await asyncio.to_thread(records.put_manifest, manifest)
-        dossier = await self._recorded(digest)
+        try:
+            dossier = await self._recorded(digest)
+        except ModelError:  # kept, it would be read in vain again and again
+            await asyncio.to_thread(records.remove, digest)
+            raise
         if dossier is None:
             raise CorruptModel(f"The headers of the model {digest[:12]} cannot be kept. Check this disk.")
         return dossier

@@ -89,7 +89,7 @@ class ShardFolder:
             self._refuse(n_bytes)
         for entry in going:
             entry.path.unlink(missing_ok=True)
-        check_room(self.path, max(0, n_bytes - there), "A shard")
+        check_room(self.path, max(0, n_bytes - there + reserved), "A shard")
 
     def room_bytes(self, in_use: Collection[Path]) -> int:
         """What could be written here, if all that is not in use went."""
@@ -123,7 +123,8 @@ class ShardFolder:
                 continue
             partial = key_of(path.name[1:].removesuffix(PARTIAL_SUFFIX))
             if key is not None or partial is None or partial.writer_version != WRITER_VERSION:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # there is another start
+                    path.unlink(missing_ok=True)
 
     def _missing(self, n_bytes: int, taken: int) -> int:
         """Bytes that must become free."""

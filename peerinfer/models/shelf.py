@@ -82,7 +82,7 @@ class Shelf:
             pulled = any(each.source and each.paths == paths for each in self._remembered)
             self._remembered = [each for each in self._remembered if each.paths != paths]
             self._save()
-        return sum(map(_remove, paths)) if pulled or ours else 0
+        return sum(_remove(path, with_target=pulled) for path in paths) if pulled or ours else 0
 
     def _save(self) -> None:
         rows = [{**asdict(item), "paths": [str(path) for path in item.paths]} for item in self._remembered]
@@ -90,13 +90,14 @@ class Shelf:
             partial.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def _remove(path: Path) -> int:
-    """Removes a file and, where it is a link into the hub's cache, what it points to; gives the bytes."""
-    target = path.resolve()
+def _remove(path: Path, *, with_target: bool) -> int:
+    """Removes a file and, `with_target`, what a link (into the hub's cache) points to; gives the bytes."""
     try:
-        size = target.stat().st_size
+        is_link = path.is_symlink()
+        target = path.resolve()
+        size = target.stat().st_size if with_target or not is_link else 0
         path.unlink()
-        if target != path:
+        if is_link and with_target:
             target.unlink(missing_ok=True)
     except OSError as error:
         raise HomeError(f"{path} cannot be removed ({error.strerror}). Check its permissions.") from None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peerinfer.errors import BadRequest, ModelError, UnknownModel
+from peerinfer.errors import BadRequest, HomeError, ModelError, UnknownModel
 from peerinfer.models.facts import ModelFacts
 from peerinfer.models.fingerprint import fingerprint
 from peerinfer.models.holdings import Dossier
@@ -81,7 +81,7 @@ class ModelStore:
         for item in await asyncio.to_thread(lambda: list(self._shelf.items())):
             try:
                 entry = await self._entry(item)
-            except ModelError as error:
+            except (ModelError, HomeError) as error:  # a full disk that keeps one out hides no other
                 broken.append(BrokenModel(item.name, item.paths[0], str(error)))
                 continue
             if entry.digest in digests:

@@ -117,6 +117,7 @@ class BulkClient:
         self._session: aiohttp.ClientSession | None = None
         self._context: object = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def peers(self) -> tuple[str, ...]:
         """The peers that can be asked now."""
@@ -126,11 +127,12 @@ class BulkClient:
     async def ask(self, peer: str, question: bytes) -> AsyncGenerator[aiohttp.StreamReader]:
         """The stream that answers; it ends early only with an error. Raises `LinkError`; `LinkDown` for a "no"."""
         facts = self._switchboard.peers().get(peer)
-        if facts is None:
+        if facts is None or self._is_closed:
             raise LinkDown(f"There is no link with the node {peer[:8]} at the moment.")
         url = f"https://{join_address(*split_address(facts.address))}{BULK_PATH}"
         try:
-            async with self._client().post(url, data=question, server_hostname=SERVER_NAME) as response:
+            asking = self._client().post(url, data=question, server_hostname=SERVER_NAME, allow_redirects=False)
+            async with asking as response:
                 self._check(response, peer)
                 if response.status != 200:
                     raise LinkDown((await response.content.read(500)).decode("utf-8", "replace"))
@@ -153,10 +155,12 @@ class BulkClient:
         return b"".join(parts)
 
     async def close(self) -> None:
-        """Ends all connections."""
+        """Ends all connections; none is made from now on."""
+        self._is_closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _client(self) -> aiohttp.ClientSession:
         """A session under the mesh's CA of today; streams of a former one break, and are asked for again."""

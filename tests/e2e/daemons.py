@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ class Daemon:
             command, check=False, capture_output=True, text=True, timeout=VERB_S, stdin=subprocess.DEVNULL
         )
 
-    def until(self, what: str, holds: Any) -> dict[str, Any]:
+    def until(self, what: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Asks for the state until `holds(state)`; gives that state."""
         deadline = time.monotonic() + START_S
         while True:

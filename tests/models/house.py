@@ -10,10 +10,15 @@ from pathlib import Path
 
 from peerinfer.clock import monotonic
 from peerinfer.models.exchange import Wanted, decode_question
-from peerinfer.models.store import ModelStore
+from peerinfer.models.store import ModelEntry, ModelStore
 from peerinfer.models.warehouse import Warehouse
 from peerinfer.net.bulk import Stream
 from tests.net.mesh import Authority, Node, mesh_of, node_id, until
+from tests.tiny import write_tiny_llama
+
+LAYERS = 6
+CHUNK = 16_384
+"""Bytes of a chunk in tests that use the fixture `quick_and_small`."""
 
 Spoil = Callable[[bytes, int], bytes]
 """Given a piece and its number among all pieces of weights, what is sent instead."""
@@ -62,3 +67,13 @@ async def house_of(folder: Path, count: int, limit_bytes: int = 0) -> AsyncGener
         finally:
             for node in nodes:
                 await node.store.stop()
+
+
+async def model_on(node: ModelNode, *, tied: bool = False) -> ModelEntry:
+    write_tiny_llama(node.home / "models" / "tiny.gguf", layers=LAYERS, width=128, tied=tied)
+    return await node.store.find("tiny")
+
+
+async def stage(node: ModelNode, entry: ModelEntry, first: int, last: int, holder: str = "h") -> Path:
+    files = await node.warehouse.stage_files(holder, entry.digest, "tiny", (first, last), lambda _: None)
+    return files.shard

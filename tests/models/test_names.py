@@ -77,3 +77,14 @@ async def test_files_that_are_missing_beside_a_model_are_named(store_of: Stores,
     path = write_tiny_llama(tmp_path / "a.gguf", layers=2, width=32)
     with pytest.raises(UnknownModel, match=r"b\.gguf"):
         await store_of(home).take_in(ShelfItem("a", (path, tmp_path / "b.gguf")))
+
+
+async def test_a_file_that_a_person_linked_into_the_models_folder_stays_where_it_is(
+    store_of: Stores, home: Path, tmp_path: Path
+) -> None:
+    own = write_tiny_llama(tmp_path / "own.gguf", layers=2, width=32)
+    (home / "models" / "linked.gguf").symlink_to(own)
+    store = store_of(home)
+    assert await store.remove(await store.find("linked")) == 0
+    assert own.is_file()
+    assert (await store.listing()).models == ()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerinfer.errors import BadRequest, CorruptModel, ModelError, UnknownModel
+from peerinfer.errors import BadRequest, CorruptModel, DiskFull, ModelError, UnknownModel
 from peerinfer.models import inspector
 from peerinfer.models import store as store_module
 from peerinfer.models.shelf import shown
@@ -252,3 +252,22 @@ async def test_a_file_on_which_the_reader_hangs_is_broken_and_the_next_is_read(
     assert (broken.name, "given up" in broken.reason) == ("b", True)
     put(home, "c.gguf", seed=4)
     assert (await store.find("c")).name == "c"
+
+
+async def test_a_model_that_cannot_be_noted_hides_no_other(
+    store_of: Stores, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, "a.gguf")
+    store = store_of(home)
+    assert [model.name for model in (await store.listing()).models] == ["a"]
+    put(home, "b.gguf", seed=1)
+
+    def full(_: object) -> None:
+        raise DiskFull("The disk became full. Free some space.")
+
+    monkeypatch.setattr(store.records, "put_manifest", full)
+    listing = await store.listing()
+    assert [model.name for model in listing.models] == ["a"]
+    assert [(each.name, each.reason) for each in listing.broken] == [("b", "The disk became full. Free some space.")]
+    monkeypatch.undo()
+    assert len((await store.listing()).models) == 2

@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from peerinfer.errors import CorruptModel, DiskFull, ModelError, UnknownModel, UnsupportedModel
-from peerinfer.models import fetch, fingerprint, manifest
+from peerinfer.errors import ModelError, UnsupportedModel
+from peerinfer.models import fingerprint, manifest
 from peerinfer.models import library as library_module
-from peerinfer.models.assembly import partial_path
-from peerinfer.models.exchange import Question, Wanted, encode_question
+from peerinfer.models.exchange import Wanted
 from peerinfer.models.gguf import TensorInfo, read_header
 from peerinfer.models.gguf_cursor import StringArray
-from peerinfer.models.records import Records
-from peerinfer.models.shards import WRITER_VERSION, key_of, stage_key
-from peerinfer.models.store import ModelEntry
+from peerinfer.models.shards import stage_key
 from tests.cutting import cut
-from tests.models.house import ModelNode, house_of
+from tests.models.house import LAYERS, house_of, model_on, stage
 from tests.net.mesh import until
 from tests.splitting import split_model
 from tests.tiny import write_tiny_llama
 
-LAYERS = 6
-CHUNK = 16_384
-
-
-@pytest.fixture(autouse=True)
-def quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small chunks, so that a tiny model has many; short waits, since nothing here is far."""
-    monkeypatch.setattr(manifest, "CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr(fingerprint, "CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr("peerinfer.models.swarm.JOB_BYTES", 4 * CHUNK)
-    monkeypatch.setattr(fetch, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(fetch, "RETRY_S", 0.05)
-    monkeypatch.setattr(fetch, "STALL_S", 1.0)
-    monkeypatch.setattr(library_module, "ASK_AGAIN_S", 0.05)
-
-
-async def model_on(node: ModelNode, *, tied: bool = False) -> ModelEntry:
-    write_tiny_llama(node.home / "models" / "tiny.gguf", layers=LAYERS, width=128, tied=tied)
-    return await node.store.find("tiny")
-
-
-async def stage(node: ModelNode, entry: ModelEntry, first: int, last: int, holder: str = "h") -> Path:
-    files = await node.warehouse.stage_files(holder, entry.digest, "tiny", (first, last), lambda _: None)
-    return files.shard
+pytestmark = pytest.mark.usefixtures("quick_and_small")
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -163,17 +136,6 @@ async def test_a_node_with_a_model_in_several_files_loads_it_from_them(tmp_path:
         assert (files.kind, files.shard) == ("whole", parts[0])
 
 
-async def test_a_file_that_was_replaced_is_told_and_its_vocabulary_serves_on(tmp_path: Path) -> None:
-    async with house_of(tmp_path, 1) as (source,):
-        entry = await model_on(source)
-        await source.warehouse.library.dossier(entry.digest, "tiny")
-        vocabulary = await source.warehouse.vocabulary_file(entry.digest, "tiny")
-        write_tiny_llama(entry.paths[0], layers=LAYERS, width=128, seed=7)
-        assert await source.warehouse.vocabulary_file(entry.digest, "tiny") == vocabulary
-        with pytest.raises(ModelError, match="replaced"):
-            await stage(source, entry, 1, 3)
-
-
 async def test_a_model_in_several_files_travels_like_one_in_one(tmp_path: Path) -> None:
     async with house_of(tmp_path, 2) as (source, other):
         single = write_tiny_llama(tmp_path / "tiny.gguf", layers=LAYERS, width=128)
@@ -217,82 +179,6 @@ async def test_a_model_that_nobody_has_is_said_to_be_nowhere(tmp_path: Path, mon
             await one.warehouse.vocabulary_file("0" * 64, "nothing")
 
 
-async def test_questions_about_what_is_not_here_are_refused(tmp_path: Path) -> None:
-    async with house_of(tmp_path, 2) as (source, other):
-        entry = await model_on(source)
-        await source.warehouse.library.dossier(entry.digest, "tiny")
-        count = source.warehouse.giver.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest))).n_bytes
-        assert count > 0
-        for question in (
-            Question(Wanted.MANIFEST, "0" * 64),
-            Question(Wanted.HEADER, entry.digest, (1,)),
-            Question(Wanted.CHUNKS, entry.digest, (10_000,)),
-        ):
-            with pytest.raises(UnknownModel):
-                source.warehouse.giver.answer("x", encode_question(question))
-        with pytest.raises(UnknownModel):
-            other.warehouse.giver.answer("x", encode_question(Question(Wanted.HOLDINGS, entry.digest)))
-
-
-async def test_a_shard_that_the_disk_damaged_is_mended_by_just_what_is_wrong(tmp_path: Path) -> None:
-    async with house_of(tmp_path, 2) as (source, other):
-        entry = await model_on(source)
-        shard = await stage(other, entry, 1, 4)
-        good = shard.read_bytes()
-        other.warehouse.release("h")
-        source.given.clear()
-        other.warehouse._sound.clear()  # as after a restart
-        bad = bytearray(good)
-        bad[len(bad) // 2] ^= 4
-        shard.write_bytes(bad)
-        assert (await stage(other, entry, 1, 4)).read_bytes() == good
-        assert 0 < source.given[Wanted.CHUNKS] <= CHUNK
-        other.warehouse._sound.clear()
-        shard.write_bytes(good[:-5])
-        assert (await stage(other, entry, 1, 4)).read_bytes() == good
-
-
-async def test_what_was_left_behind_is_tidied_and_what_is_of_use_stays(tmp_path: Path) -> None:
-    async with house_of(tmp_path, 1) as (node,):
-        entry = await model_on(node)
-        shard = await stage(node, entry, 1, 3)
-        dead = f"{max(psutil.pids()) + 100_000}-0123abcd-0123abcd.partial"
-        resumable = partial_path(shard.with_name(shard.name.replace("-1-3-", "-3-4-")))
-        older = shard.with_name(shard.name.replace(f"-v{WRITER_VERSION}", "-v1"))
-        left = [
-            node.home / "models" / f".a.gguf.{dead}",
-            node.home / "manifests" / f".x.manifest.{dead}",
-            older,
-            partial_path(older),
-        ]
-        for path in (*left, resumable):
-            path.write_bytes(b"left")
-        node.warehouse.tidy()
-        assert [path for path in left if path.exists()] == []
-        assert resumable.exists()
-        assert shard.exists()
-        assert await node.store.find("tiny") == entry
-
-
-@given(st.text(max_size=80))
-def test_what_a_peer_calls_a_model_never_becomes_a_path(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    home = tmp_path_factory.mktemp("home")
-    records = Records(home / "manifests")
-    records.put_name("ab" * 32, name)
-    assert [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()] == [
-        f"manifests/{'ab' * 32}.name"
-    ]
-    assert records.name("ab" * 32).isprintable()
-    if len(name) != 64 or set(name) - set("0123456789abcdef"):
-        with pytest.raises(CorruptModel):
-            records.manifest(name) if records.has_manifest(name) else None
-        with pytest.raises(ValueError, match="digest"):
-            Question(Wanted.MANIFEST, name)
-        with pytest.raises(UnsupportedModel):
-            stage_key(name, 0, 1, 2)
-    assert key_of(name) is None
-
-
 async def test_a_range_that_may_be_no_stage_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     async with house_of(tmp_path, 2) as (source, other):
         entry = await model_on(source)
@@ -302,38 +188,23 @@ async def test_a_range_that_may_be_no_stage_is_refused_before_anything_is_fetche
         assert source.given[Wanted.CHUNKS] == 0
 
 
-async def test_room_is_made_by_what_was_used_longest_ago_and_never_by_what_is_in_use(tmp_path: Path) -> None:
-    async with house_of(tmp_path, 2) as (source, _):
-        entry = await model_on(source)
-        sizes = [(await stage(source, entry, first, first + 1, holder=str(first))).stat().st_size for first in (1, 2)]
-    async with house_of(tmp_path / "again", 2, limit_bytes=int(2.5 * sizes[0])) as (source, other):
-        entry = await model_on(source)
-        first = await stage(other, entry, 1, 2, "a")
-        second = await stage(other, entry, 2, 3, "b")
-        other.warehouse.release("a")
-        third = await stage(other, entry, 3, 4, "c")
-        assert (first.exists(), second.exists(), third.exists()) == (False, True, True)
-        with pytest.raises(DiskFull, match="in use"):
-            await stage(other, entry, 4, 5, "d")
-        assert (second.exists(), third.exists()) == (True, True)
-        other.warehouse.release("b")
-        freed = second.stat().st_size
-        assert await other.warehouse.forget(entry.digest) == freed
-        assert (second.exists(), third.exists()) == (False, True)
-
-
-async def test_a_node_that_starts_again_has_what_it_fetched(tmp_path: Path) -> None:
+async def test_peers_are_served_while_another_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house_of(tmp_path, 2) as (source, other):
         entry = await model_on(source)
-        await stage(other, entry, 1, 3)
-        (dossier,) = await other.warehouse.library.partial_models()
-        held = await other.warehouse.library.held_ranges(dossier)
-    async with house_of(tmp_path / "elsewhere", 1) as (alone,):
-        for folder in ("manifests", "shards"):
-            (other.home / folder).rename(alone.home / folder)
-        (dossier,) = await alone.warehouse.library.partial_models()
-        assert (dossier.digest, dossier.facts) == (entry.digest, entry.facts)
-        assert alone.warehouse.library.name_of(entry.digest) == "tiny"
-        assert await alone.warehouse.library.held_ranges(dossier) == held
-        assert (await stage(alone, entry, 1, 3)).exists()
-        assert (await stage(alone, entry, 2, 3)).exists()
+        go_on = threading.Event()
+
+        def slow(*given: Any) -> manifest.Manifest:
+            go_on.wait(10.0)
+            return fingerprint.fingerprint(*given)
+
+        monkeypatch.setattr("peerinfer.models.store.fingerprint", slow)
+        write_tiny_llama(source.home / "models" / "big.gguf", layers=3, seed=3)
+        reading = asyncio.create_task(source.store.listing())
+        await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(5.0):
+                assert (await stage(other, entry, 1, 3)).exists()
+            assert not reading.done()
+        finally:
+            go_on.set()
+        assert [model.name for model in (await reading).models] == ["big", "tiny"]

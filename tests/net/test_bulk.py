@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from peerinfer.errors import BadFrame, LinkDown, LinkError, UnknownModel
 from peerinfer.net import bulk
@@ -129,6 +130,30 @@ async def test_an_answer_from_another_node_than_asked_is_refused() -> None:
         assert link is not None
         link.address = third.address
         with pytest.raises(LinkError, match="Another node"):
+            await one.bulk.fetch(other.id, b"all", len(CONTENT))
+
+
+async def test_no_peer_sends_a_question_on_to_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, answers, nodes = nodes_of(3)
+    async with mesh_of(*nodes) as (one, other, third):
+        await one.connector.dial(other.address)
+        elsewhere = f"https://{third.address}{BULK_PATH}"
+
+        async def redirect(*_: object) -> web.Response:
+            return web.Response(status=307, headers={"Location": elsewhere})
+
+        monkeypatch.setattr(other.server._bulk, "_stream", redirect)
+        with pytest.raises(LinkError):
+            await one.bulk.fetch(other.id, b"all", len(CONTENT))
+    assert answers.asked == []
+
+
+async def test_a_client_that_is_closed_connects_no_more() -> None:
+    _, _, nodes = nodes_of()
+    async with mesh_of(*nodes) as (one, other):
+        await one.connector.dial(other.address)
+        await one.bulk.close()
+        with pytest.raises(LinkDown):
             await one.bulk.fetch(other.id, b"all", len(CONTENT))
 
 
