@@ -57,11 +57,8 @@ class Inspector:
             if self._idle is not None:
                 self._idle.cancel()
             try:
-                if self._child is None or not self._child.alive:
-                    self._child = await Child.start(
-                        "peerinfer.models.inspection", "model reader", memory_limit_bytes=MEMORY_BYTES
-                    )
-                return await self._child.call(kind, pack(request), deadline_s=DEADLINE_S)
+                child = await self._running()
+                return await child.call(kind, pack(request), deadline_s=DEADLINE_S)
             except CallFailed as error:
                 raise _failure(error) from None
             except asyncio.CancelledError:
@@ -72,6 +69,18 @@ class Inspector:
                 raise _failure(error) from None
             finally:
                 self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._rest)
+
+    async def _running(self) -> Child:
+        """The child. What keeps it from starting says nothing about a file."""
+        if self._child is not None and self._child.alive:
+            return self._child
+        try:
+            self._child = await Child.start(
+                "peerinfer.models.inspection", "model reader", memory_limit_bytes=MEMORY_BYTES
+            )
+        except ProcessError as error:
+            raise ModelError(f"Model files cannot be read at the moment: {error} They are looked at again.") from None
+        return self._child
 
     def _rest(self) -> None:
         child, self._child = self._child, None

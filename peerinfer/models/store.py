@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peerinfer.errors import BadRequest, HomeError, ModelError, UnknownModel
+from peerinfer.errors import BadRequest, CorruptModel, HomeError, ModelError, UnknownModel, UnsupportedModel
 from peerinfer.models.facts import ModelFacts
 from peerinfer.models.fingerprint import fingerprint
 from peerinfer.models.holdings import Dossier
@@ -193,7 +193,7 @@ class ModelStore:
             if known is None or not self.records.has_manifest(known.digest):
                 try:
                     known = await self._find_out(item.paths, states)
-                except ModelError as error:
+                except (CorruptModel, UnsupportedModel) as error:
                     self._broken[item.paths] = (states, str(error))
                     raise
         return _entry_of(item, known)

@@ -29,6 +29,8 @@ class Swarm:
         self._bad = Counter[str]()
         self._refused: set[tuple[str, int]] = set()
         """(peer, chunk) that the peer does not give, or gives damaged."""
+        self._spent: set[str] = set()
+        """Peers that have nothing of what waits, which to find out takes long for a large model."""
 
     @property
     def is_done(self) -> bool:
@@ -52,6 +54,7 @@ class Swarm:
         """A peer has the tensors whose bits are set (bit n % 8 of byte n // 8 for tensor n)."""
         if not self.is_barred(peer):
             self._has[peer] = tensors
+            self._spent.discard(peer)
 
     def leave(self, peer: str) -> None:
         """A peer is gone: what it was asked for waits again."""
@@ -63,6 +66,8 @@ class Swarm:
         """The chunks to ask `peer` for now; none if there is nothing for it, or it has enough to do."""
         if len(self._jobs.get(peer, ())) >= JOBS_PER_PEER or self.is_barred(peer) or peer not in self._has:
             return ()
+        if peer in self._spent:
+            return ()
         taken: list[int] = []
         size = 0
         for number in self._waiting:
@@ -73,7 +78,9 @@ class Swarm:
                 size += self._manifest.chunk(number).n_bytes
         for number in taken:
             del self._waiting[number]
-        if taken:
+        if not taken:
+            self._spent.add(peer)
+        else:
             self._jobs.setdefault(peer, []).append(set(taken))
         return tuple(taken)
 
@@ -111,6 +118,7 @@ class Swarm:
     def _wait(self, numbers: Iterable[int]) -> None:
         if fresh := set(numbers):
             self._waiting = dict.fromkeys(sorted({*self._waiting, *fresh}))
+            self._spent.clear()
 
     def _gives(self, peer: str, number: int) -> bool:
         tensor = self._manifest.chunk(number).tensor

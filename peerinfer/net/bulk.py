@@ -32,8 +32,10 @@ ANSWERS_PER_PEER_MAX: Final = 4
 CONNECT_TIMEOUT_S: Final = 5.0
 SILENCE_TIMEOUT_S: Final = 15.0
 """Between two pieces of an answer; a throttled peer still sends several a second."""
+WRITE_BYTES: Final = 256 * 1024
+"""Handed on at once."""
 WRITE_TIMEOUT_S: Final = 30.0
-"""For one piece to be taken by the peer: who does not read is cut."""
+"""For so many bytes to be taken by the peer: who does not read is cut."""
 READ_BUFFER_BYTES: Final = 1 << 20
 """Read ahead of whoever takes the pieces."""
 
@@ -85,15 +87,25 @@ class BulkServer:
         response.content_length = stream.n_bytes
         await response.prepare(request)
         try:
+            sent = 0
             async for piece in stream.pieces:
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await response.write(piece)
+                await _write(response, piece)
+                sent += len(piece)
+            if sent != stream.n_bytes:
+                raise LinkDown("What was to be sent is not all there any more.")
             await response.write_eof()
         except (OSError, TimeoutError, PeerinferError) as error:  # too late for a status: the stream just ends short
             log.info("A stream for %s was cut (%s).", peer[:8], error or type(error).__name__)
             if request.transport is not None:
                 request.transport.abort()
         return response
+
+
+async def _write(response: web.StreamResponse, piece: bytes) -> None:
+    view = memoryview(piece)
+    for start in range(0, len(view), WRITE_BYTES):
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await response.write(view[start : start + WRITE_BYTES])
 
 
 class _Answer(aiohttp.ClientResponse):

@@ -146,6 +146,9 @@ class StageRunner:
             self._give_up(f"The engine could not be started again ({type(error).__name__}: {error}).")
 
     def _up(self, host: StageHost) -> None:
+        if self._stopped:  # it came up as this stage was let go
+            host.kill()
+            return
         if not host.alive:
             self._give_up("The engine died as soon as it had loaded. Load the model again.")
             return
