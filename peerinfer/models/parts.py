@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from peerinfer.errors import CorruptModel
 from peerinfer.models.gguf import TENSORS_MAX, GgufHeader, TensorInfo
+from peerinfer.models.manifest import PARTS_MAX
 
-PARTS_MAX = 1_024
-"""Files of one model; the largest real ones have fewer than 200."""
 _NUMBER_KEY = "split.no"
 _COUNT_KEY = "split.count"
 _TENSORS_KEY = "split.tensors.count"

@@ -28,7 +28,7 @@ class Swarm:
         self._has: dict[str, bytes] = {}
         self._bad = Counter[str]()
         self._refused: set[tuple[str, int]] = set()
-        """(peer, chunk) that the peer does not give, or gives damaged."""
+        """(peer, chunk) that the peer gave damaged."""
         self._spent: set[str] = set()
         """Peers that have nothing of what waits, which to find out takes long for a large model."""
 
@@ -98,13 +98,11 @@ class Swarm:
         if self.is_barred(peer):
             self._has.pop(peer, None)
 
-    def ended(self, peer: str, numbers: Iterable[int], *, is_refused: bool = False) -> None:
-        """A job is over: what of it has not arrived waits again; `is_refused` if the peer said it has it not."""
+    def ended(self, peer: str, numbers: Iterable[int]) -> None:
+        """A job is over: what of it has not arrived waits again."""
         left = {number for number in numbers if any(number in job for job in self._jobs.get(peer, ()))}
         for number in left:
             self._take(peer, number)
-            if is_refused:
-                self._refused.add((peer, number))
         self._wait(left)
         if peer in self._jobs:
             self._jobs[peer] = [job for job in self._jobs[peer] if job]

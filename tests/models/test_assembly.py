@@ -152,13 +152,10 @@ made.finish()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process ends itself by a signal")
-@pytest.mark.parametrize("after", [0, 17])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("point", "after"), [*((point, 0) for point in POINTS), ("chunk", 17)])
 def test_a_kill_at_any_point_leaves_no_shard_or_a_whole_one(
     model: Path, tmp_path: Path, point: str, after: int
 ) -> None:
-    if after and point != "chunk":
-        pytest.skip("this point is passed once")
     reference = whole(model, tmp_path / "reference").read_bytes()
     folder = tmp_path / "shards"
     command = [sys.executable, "-c", CRASH, str(model), str(folder), point, str(after)]

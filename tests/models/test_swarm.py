@@ -55,7 +55,7 @@ def test_all_arrives_whatever_the_peers_do(sizes: list[int], peers: int, seed: i
             else:
                 here.add(number)
                 swarm.arrived(peer, number)
-        swarm.ended(peer, numbers, is_refused=peer != "good" and chance.random() < 0.3)
+        swarm.ended(peer, numbers)
     assert swarm.is_done
     assert here == set(range(manifest.n_chunks))
 
