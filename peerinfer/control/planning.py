@@ -14,7 +14,8 @@ from peerinfer.gossip.liveness import Liveness
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
 from peerinfer.placement.fixed import Wanted, place_fixed
 from peerinfer.placement.greedy import place
-from peerinfer.placement.plan import Excluded, ModelNumbers, NodeMemory, Room, stage_bytes
+from peerinfer.placement.plan import NodeMemory, stage_bytes
+from peerinfer.placement.problem import Excluded, ModelNumbers, Room
 
 USABLE_PERCENT: Final = 90
 """Of a machine's memory; the rest is for compute buffers, and for those who sit at it."""

@@ -16,7 +16,8 @@ from peerinfer.gossip.envelope import Verify
 from peerinfer.gossip.liveness import Liveness
 from peerinfer.gossip.machine import Gossip
 from peerinfer.gossip.messages import MESSAGES
-from peerinfer.gossip.snapshot import Snapshot, encode_snapshot
+from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot_codec import encode_snapshot
 from peerinfer.gossip.table import SnapshotTable
 from peerinfer.net.effects import SendTo
 

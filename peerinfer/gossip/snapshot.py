@@ -1,16 +1,11 @@
-"""What a node tells of itself: the snapshot, its msgpack map, and the limits it is read with."""
+"""What a node tells of itself, and the limits of each list and word in it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Final, TypeVar, cast
+from dataclasses import dataclass
+from typing import Final
 
-from peerinfer.errors import BadFrame
-from peerinfer.gossip.envelope import PAYLOAD_MAX_BYTES
 from peerinfer.net.frames import Epoch
-from peerinfer.packing import pack, unpack
 
 NAME_MAX_BYTES: Final = 128
 """A peer's name for a node, device, engine or model: 64 characters of two bytes, or 128 plain ones."""
@@ -25,13 +20,13 @@ RANGES_MAX: Final = 64
 """Ranges of tensors of one model on one node: in a file the tensors of a layer stand together."""
 CUTS_MAX: Final = 1024
 """Legal cuts of one model: more layers than any model has."""
+LINKS_MAX: Final = 64
+"""As many as a node has links."""
+SPEEDS_MAX: Final = 32
+"""Kinds of model (architecture and quantisation) whose speed one node tells: those that it ran last."""
+TROUBLES_MAX: Final = 16
+"""Probes that cannot tell, each with its reason."""
 NUMBER_MAX: Final = 2**63 - 1
-
-MODEL_FIELDS: Final = 10
-"""Of a model's row; what was appended later may be missing in that of an older peer."""
-NO_TENSORS: Final[tuple[object, ...]] = (0, [])
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +34,23 @@ class Device:
     """Something that computes: the processor, or a GPU with its own memory."""
 
     kind: str
-    """`cpu` or `cuda`."""
+    """`cpu`, `cuda`, `metal`, `rocm` or `intel`."""
     name: str
     memory_bytes: int = 0
     """Its own memory; 0 if it uses the machine's."""
     memory_free_bytes: int = 0
     cores: int = 0
+    """Cores that may be used; 0 for a GPU."""
+    utilisation: float | None = None
+    """Share of its time that it was at work, 0 … 1; None, as below, where the machine does not say."""
+    temperature_c: float | None = None
+    power_w: float | None = None
+    clock_mhz: float | None = None
+    throttled: str = ""
+    """Why it runs slower than it could, in words; empty if it does not, or does not say."""
+    capability: str = ""
+    """What it can compute: `8.9` (CUDA compute capability), a chip's generation."""
+    driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,11 @@ class HeldModel:
     """Number of its tensors; 0 where that is not told, and all are meant to be here."""
     held: tuple[tuple[int, int], ...] = ()
     """Half-open ranges of the numbers of those that are here: a node that fetched a stage has some of them."""
+    architecture: str = ""
+    quantisation: str = ""
+    """Such as `Q4_K_M`; with the architecture, what a measured speed holds for."""
+    width: int = 0
+    """Numbers in the hidden state of one token; 0 where that is not told."""
 
     @property
     def is_whole(self) -> bool:
@@ -96,6 +107,59 @@ class HeldStage:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkFigure:
+    """What a node measured of its link to `peer`, over the real TLS path."""
+
+    peer: str
+    rtt_us: float
+    """Round trip of a small message: a high percentile of the last ones, not their mean."""
+    bandwidth_bytes_per_s: float = 0.0
+    """To the peer: what was nearly always reached; 0 before the first probe."""
+    is_stale: bool = False
+    """Whether it is older than a few rounds of probes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpeed:
+    """How fast an engine on this node runs models of one kind: what a stage of n layers takes for one token is
+    `stage_us + n · (layer_bytes / bytes_per_s + overhead_us)`, and the head, as bytes, on top (mechanism: roofline with
+    a launch overhead)."""
+
+    engine: str
+    device: str
+    """Kind of the device, as `Device.kind`."""
+    architecture: str
+    quantisation: str
+    bytes_per_s: float
+    """Weights read per second in decode: efficiency times memory bandwidth."""
+    overhead_us: float
+    """For each layer, whatever its size."""
+    stage_us: float = 0.0
+    """For each step of a stage: pipe, child process, sampling."""
+    prefill_bytes_per_s: float = 0.0
+    """Weights times prompt tokens per second; 0 where it was not measured."""
+    samples: int = 0
+    """Measurements behind it; 0 for a guess by the device's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerPolicy:
+    """What the owner of a machine allows, as `peerinfer config` sets it."""
+
+    keep_light: bool = False
+    """At most a quarter of the memory."""
+    never_on_battery: bool = False
+    """No layers while the machine runs on its battery."""
+    memory_limit_bytes: int = 0
+    """For all stages together; 0 sets no limit."""
+    exclude: bool = False
+    """No layers at all; it still asks, and answers its own people."""
+
+
+FREE_POLICY: Final = OwnerPolicy()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What a node tells of itself. No prompt, answer or user name ever stands here."""
 
@@ -111,143 +175,21 @@ class Snapshot:
     stages: tuple[HeldStage, ...] = ()
     disk_free_bytes: int | None = None
     """Room for what must be fetched; None if it is not known."""
+    battery_percent: float | None = None
+    lid_closed: bool | None = None
+    user_active: bool | None = None
+    """Whether somebody used its keyboard or mouse in the last minutes."""
+    thermal: str = ""
+    """Pressure by heat: `nominal`, `fair`, `serious` or `critical`; empty where the machine does not say."""
+    swap_used_bytes: int | None = None
+    troubles: tuple[tuple[str, str], ...] = ()
+    """(probe, reason) for each that cannot tell what it should."""
+    policy: OwnerPolicy = FREE_POLICY
+    links: tuple[LinkFigure, ...] = ()
+    speeds: tuple[EngineSpeed, ...] = ()
 
 
 def clean(text: str, max_bytes: int = NAME_MAX_BYTES) -> str:
     """`text` without control characters, cut to `max_bytes` of UTF-8."""
     plain = text if text.isprintable() else "".join(letter for letter in text if letter.isprintable())
     return plain.encode("utf-8", "ignore")[:max_bytes].decode("utf-8", "ignore")
-
-
-def encode_snapshot(snapshot: Snapshot) -> bytes:
-    """The payload of an envelope, ≤ `PAYLOAD_MAX_BYTES`: models at the end of the list are left out until it fits."""
-    fitting = replace(
-        snapshot,
-        name=clean(snapshot.name),
-        version=clean(snapshot.version, WORD_MAX_BYTES),
-        devices=snapshot.devices[:DEVICES_MAX],
-        engines=tuple(clean(engine) for engine in snapshot.engines[:ENGINES_MAX]),
-        models=snapshot.models[:MODELS_MAX],
-        stages=snapshot.stages[:STAGES_MAX],
-    )
-    while len(payload := pack(_map_out(fitting))) > PAYLOAD_MAX_BYTES and fitting.models:
-        fitting = replace(fitting, models=fitting.models[: len(fitting.models) * 3 // 4])
-    return payload
-
-
-def decode_snapshot(payload: bytes) -> Snapshot:
-    """The snapshot in a payload; unknown keys and items appended to a row are ignored. Raises `BadFrame`."""
-    try:
-        raw = unpack(payload, PAYLOAD_MAX_BYTES, maps=True)
-    except ValueError as error:
-        raise BadFrame(f"Not a snapshot: {error}.") from None
-    if not isinstance(raw, dict):
-        raise BadFrame("A snapshot must be a map.")
-    values = cast(dict[str, object], raw)
-    try:
-        return Snapshot(
-            name=_name(values["name"]),
-            version=_word(values["version"]),
-            memory_bytes=_whole(values["memory_bytes"]),
-            memory_free_bytes=_whole(values["memory_free_bytes"]),
-            devices=_rows(values.get("devices", []), DEVICES_MAX, _device),
-            on_battery=_maybe(values.get("on_battery")),
-            engines=_rows(values.get("engines", []), ENGINES_MAX, _name),
-            models=_rows(values.get("models", []), MODELS_MAX, _model),
-            stages=_rows(values.get("stages", []), STAGES_MAX, _stage),
-            disk_free_bytes=None if values.get("disk_free_bytes") is None else _whole(values["disk_free_bytes"]),
-        )
-    except KeyError as error:
-        raise BadFrame(f"A snapshot without {error}.") from None
-
-
-def _map_out(snapshot: Snapshot) -> dict[str, object]:
-    return {field.name: _out(getattr(snapshot, field.name)) for field in fields(snapshot)}
-
-
-def _out(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_out(item) for item in cast(tuple[object, ...], value)]
-    if isinstance(value, (Device, HeldModel)):
-        row = [_out(getattr(value, field.name)) for field in fields(value)]
-        return [clean(item) if isinstance(item, str) else item for item in row]
-    if isinstance(value, (HeldStage, Epoch)):
-        return [_out(getattr(value, field.name)) for field in fields(value)]
-    return value
-
-
-def _device(item: object) -> Device:
-    kind, name, memory, free, cores = _row(item, 5)
-    return Device(_word(kind), _name(name), _whole(memory), _whole(free), _whole(cores))
-
-
-def _model(item: object) -> HeldModel:
-    name, digest, size, layers, layer, embedding, head, kv, context, cuts = _row(item, MODEL_FIELDS)
-    tensors, held = _row([*cast(list[object], item)[MODEL_FIELDS:], *NO_TENSORS], 2)
-    counts = (_whole(value) for value in (size, layers, layer, embedding, head, kv, context))
-    return HeldModel(
-        _name(name),
-        _word(digest),
-        *counts,
-        legal_cuts=_rows(cuts, CUTS_MAX, _whole),
-        tensors=_whole(tensors),
-        held=_rows(held, RANGES_MAX, _range),
-    )
-
-
-def _range(item: object) -> tuple[int, int]:
-    start, end = _row(item, 2)
-    return _whole(start), _whole(end)
-
-
-def _stage(item: object) -> HeldStage:
-    instance, epoch, stage, state, progress, ms_per_token, hop_in_ms, tokens = _row(item, 8)
-    counter, node, n = _row(epoch, 3)
-    minted = Epoch(_whole(counter), _word(node), _whole(n))
-    times = (_real(progress), _real(ms_per_token), _real(hop_in_ms))
-    return HeldStage(_word(instance), minted, _whole(stage), _word(state), *times, _whole(tokens))
-
-
-def _row(item: object, width: int) -> list[object]:
-    """The first `width` items of an array: a newer peer may have appended others."""
-    if not isinstance(item, list) or len(cast(list[object], item)) < width:
-        raise BadFrame("A snapshot with a malformed row.")
-    return cast(list[object], item)[:width]
-
-
-def _rows(value: object, limit: int, read: Callable[[object], T]) -> tuple[T, ...]:
-    if not isinstance(value, list) or len(cast(list[object], value)) > limit:
-        raise BadFrame("A snapshot with a malformed or too long list.")
-    return tuple(read(item) for item in cast(list[object], value))
-
-
-def _name(value: object) -> str:
-    return _text(value, NAME_MAX_BYTES)
-
-
-def _word(value: object) -> str:
-    return _text(value, WORD_MAX_BYTES)
-
-
-def _text(value: object, max_bytes: int) -> str:
-    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > max_bytes:
-        raise BadFrame("A snapshot with a malformed or too long text.")
-    return clean(value, max_bytes)
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= NUMBER_MAX:
-        raise BadFrame("A snapshot with a malformed number.")
-    return value
-
-
-def _real(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
-        raise BadFrame("A snapshot with a malformed measure.")
-    return float(value)
-
-
-def _maybe(value: object) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise BadFrame("A snapshot with a malformed flag.")
-    return value

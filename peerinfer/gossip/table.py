@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from peerinfer.gossip.envelope import Envelope
-from peerinfer.gossip.snapshot import Snapshot, decode_snapshot
+from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot_codec import decode_snapshot
 from peerinfer.identity.roster import MEMBERS_MAX, STATEMENTS_MAX
 
 Mark = tuple[int, int]

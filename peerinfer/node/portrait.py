@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import peerinfer
 from peerinfer.clock import Clock
-from peerinfer.gossip.snapshot import RANGES_MAX, Device, HeldModel, HeldStage, Snapshot
+from peerinfer.gossip.snapshot import (
+    FREE_POLICY,
+    RANGES_MAX,
+    Device,
+    EngineSpeed,
+    HeldModel,
+    HeldStage,
+    LinkFigure,
+    OwnerPolicy,
+    Snapshot,
+)
 from peerinfer.models.facts import ModelFacts
 from peerinfer.models.store import ModelStore
 from peerinfer.models.warehouse import Warehouse
@@ -17,6 +27,16 @@ from peerinfer.telemetry.collector import Collector
 ENGINES = ("llama.cpp",)
 MODELS_EVERY_S = 5.0
 """How often the models folder is looked at; a listing that is cached takes a fraction of a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What other rooms measured or were told, asked for at each snapshot."""
+
+    held: Callable[[], tuple[HeldStage, ...]]
+    links: Callable[[], tuple[LinkFigure, ...]] = tuple
+    speeds: Callable[[], tuple[EngineSpeed, ...]] = tuple
+    policy: Callable[[], OwnerPolicy] = lambda: FREE_POLICY
 
 
 class Portrait:
@@ -28,14 +48,14 @@ class Portrait:
         store: ModelStore,
         warehouse: Warehouse,
         *,
-        held: Callable[[], tuple[HeldStage, ...]],
+        figures: Figures,
         collector: Collector,
         clock: Clock,
     ) -> None:
         self._name = name
         self._store = store
         self._warehouse = warehouse
-        self._held = held
+        self._figures = figures
         self._collector = collector
         self._clock = clock
         self.models: tuple[HeldModel, ...] = ()
@@ -55,8 +75,11 @@ class Portrait:
             on_battery=hardware.on_battery,
             engines=ENGINES,
             models=self.models,
-            stages=self._held(),
+            stages=self._figures.held(),
             disk_free_bytes=self._warehouse.room_bytes(),
+            policy=self._figures.policy(),
+            links=self._figures.links(),
+            speeds=self._figures.speeds(),
         )
 
     async def run(self, announce: Callable[[], None]) -> None:
@@ -92,4 +115,7 @@ def held_model(name: str, digest: str, size_bytes: int, facts: ModelFacts) -> He
         kv_bytes=facts.kv_bytes_per_token_per_layer,
         context_length=facts.context_length,
         legal_cuts=facts.legal_cuts,
+        architecture=facts.architecture,
+        quantisation=facts.quantisation,
+        width=facts.n_embd,
     )

@@ -39,7 +39,7 @@ from peerinfer.net.peer_book import PeerBook
 from peerinfer.net.server import LinkServer
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.net.tls import MeshTrust
-from peerinfer.node.portrait import Portrait, held_model
+from peerinfer.node.portrait import Figures, Portrait, held_model
 from peerinfer.node.roster_exchange import RosterExchange
 from peerinfer.node.signatures import Signatures
 from peerinfer.pipeline.gateway import Gateway
@@ -80,7 +80,7 @@ class MeshSession:
             identity.name,
             store,
             warehouse,
-            held=self._pipeline.held,
+            figures=Figures(self._pipeline.held),
             collector=Collector(default_probes()),
             clock=monotonic,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peerinfer.errors import BadRequest, NoPlacement
-from peerinfer.placement.plan import Excluded, ModelNumbers, NodeMemory, PlacedStage, Room, in_words, stage_bytes
+from peerinfer.placement.plan import NodeMemory, PlacedStage, in_words, stage_bytes
+from peerinfer.placement.problem import Excluded, ModelNumbers, Room
 
 Wanted = tuple[str, int, int]
 """(node id or name, first layer, last layer); the range is half-open."""

@@ -19,17 +19,8 @@ from itertools import permutations
 from typing import Final
 
 from peerinfer.errors import NoPlacement
-from peerinfer.placement.plan import (
-    Excluded,
-    ModelNumbers,
-    NodeMemory,
-    PlacedStage,
-    Room,
-    bytes_per_layer,
-    in_list,
-    in_words,
-    stage_bytes,
-)
+from peerinfer.placement.plan import NodeMemory, PlacedStage, bytes_per_layer, in_list, in_words, stage_bytes
+from peerinfer.placement.problem import Excluded, ModelNumbers, Room
 
 SHARES: Final = 1024
 """Steps of the share of its free memory that a node gives: whole numbers, so that every machine plans alike."""

@@ -1,36 +1,10 @@
-"""What a planner is given and what it answers: numbers of a model, nodes with free bytes, stages."""
+"""What a planner answers: stages, what they will do, and how they were found; and the words for sizes and lists."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class ModelNumbers:
-    """What placement needs to know of a model. Sizes in bytes."""
-
-    layers: int
-    layer_bytes: int
-    """Weights of one layer; of the heaviest where layers differ."""
-    embedding_bytes: int
-    head_bytes: int
-    kv_bytes: int
-    """KV cache of one token in one layer."""
-    legal_cuts: tuple[int, ...] | None = None
-    """Layers at which a stage may begin, besides 0; None = any; empty = the model runs whole."""
-
-    def cuts(self) -> tuple[int, ...]:
-        """All places where a stage may begin or end, in order: 0, the legal cuts, the number of layers."""
-        inner = range(1, self.layers) if self.legal_cuts is None else sorted(set(self.legal_cuts))
-        return (0, *(cut for cut in inner if 0 < cut < self.layers), self.layers)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What a model's stages will serve: `context` tokens in each of `slots` sequences."""
-
-    context: int
-    slots: int
+from peerinfer.placement.problem import ModelNumbers, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +17,6 @@ class NodeMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Excluded:
-    """A node that may not, and why: `reason` completes "NAME …"."""
-
-    node: str
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class PlacedStage:
     """Layers `first_layer … last_layer - 1` on `node`, which take `memory_bytes` there."""
 
@@ -59,6 +24,55 @@ class PlacedStage:
     first_layer: int
     last_layer: int
     memory_bytes: int
+    accelerated: int = 0
+    """Of these layers, how many run on the node's accelerators: the last ones, the head before them."""
+
+
+Stages = tuple[PlacedStage, ...]
+"""In ring order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a token's time: a stage (`target` empty) or the way to the next one."""
+
+    node: str
+    target: str
+    us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What stages will do. Times in microseconds."""
+
+    token_us: float
+    """From one token of a stream to the next: all stages, all hops, and the way back to the first."""
+    pace_us: float
+    """From one token to the next with every stage busy: the slowest stage or hop."""
+    tokens_per_s: float
+    """By the policy: of `pace_us` under `throughput`, else of `token_us`."""
+    ttft_us: float | None
+    """To the first token after a prompt of `costs.PROMPT_TOKENS`; None where a device's prefill is not known."""
+    parts: tuple[Part, ...]
+    """In ring order: stage, hop, stage, …; the way back comes last."""
+
+    @property
+    def bottleneck(self) -> Part:
+        """The part that takes most."""
+        return max(self.parts, key=lambda part: part.us)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages and how they were found."""
+
+    stages: Stages
+    predicted: Predicted
+    solver: str
+    """`cp-sat`, `greedy`, or `rule` where no search was needed."""
+    is_optimal: bool = False
+    """Whether nothing better is possible by these numbers."""
+    solver_ms: float = 0.0
 
 
 def bytes_per_layer(model: ModelNumbers, room: Room) -> int:
@@ -74,7 +88,7 @@ def ends_bytes(model: ModelNumbers, first_layer: int, last_layer: int) -> int:
 
 
 def stage_bytes(model: ModelNumbers, room: Room, first_layer: int, last_layer: int) -> int:
-    """Memory of the stage that holds layers `first_layer … last_layer - 1`."""
+    """Memory of the stage that holds layers `first_layer … last_layer - 1`, without what any stage takes."""
     layers = (last_layer - first_layer) * bytes_per_layer(model, room)
     return layers + ends_bytes(model, first_layer, last_layer)
 

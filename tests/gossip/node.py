@@ -13,7 +13,8 @@ from peerinfer.gossip.machine import (
     Gossip,
 )
 from peerinfer.gossip.messages import SnapshotSealed
-from peerinfer.gossip.snapshot import Snapshot, encode_snapshot
+from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot_codec import encode_snapshot
 from peerinfer.net.effects import SendTo
 
 MESH = "aa" * 16

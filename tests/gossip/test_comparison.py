@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from peerinfer.gossip.comparison import PORTION_MAX, PORTION_MAX_BYTES, behind, lacking, marks_in, marks_out
 from peerinfer.gossip.envelope import COUNTER_MAX, Envelope
 from peerinfer.gossip.messages import GossipMarks
-from peerinfer.gossip.snapshot import Snapshot, encode_snapshot
+from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot_codec import encode_snapshot
 from peerinfer.gossip.table import NEVER, Mark, SnapshotTable
 from peerinfer.identity.roster import MEMBERS_MAX
 

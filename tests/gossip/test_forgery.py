@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from peerinfer.errors import LinkError
 from peerinfer.gossip.envelope import open_envelope, seal, signed_bytes
-from peerinfer.gossip.snapshot import Device, Snapshot, encode_snapshot
+from peerinfer.gossip.snapshot import Device, Snapshot
+from peerinfer.gossip.snapshot_codec import encode_snapshot
 from peerinfer.gossip.table import SnapshotTable
 from peerinfer.identity.authority import CertificateRequest
 from peerinfer.identity.keys import SigningKey, verify

@@ -16,29 +16,44 @@ from peerinfer.gossip.snapshot import (
     MODELS_MAX,
     STAGES_MAX,
     Device,
+    EngineSpeed,
     HeldModel,
     HeldStage,
+    LinkFigure,
+    OwnerPolicy,
     Snapshot,
     clean,
-    decode_snapshot,
-    encode_snapshot,
 )
+from peerinfer.gossip.snapshot_codec import decode_snapshot, encode_snapshot
 from peerinfer.net.frames import Epoch
 from peerinfer.packing import pack, unpack
 
-MODEL = HeldModel("tiny", "d" * 64, 900, 5, 100, 40, 60, 8, 4096, (1, 2, 3, 4), 55, ((0, 11), (44, 55)))
+MODEL = HeldModel(
+    "tiny", "d" * 64, 900, 5, 100, 40, 60, 8, 4096, (1, 2, 3, 4), 55, ((0, 11), (44, 55)), "llama", "Q4_K_M", 576
+)
 STAGE = HeldStage("ab" * 16, Epoch(5, "cd" * 16, 2), 1, "ready", 1.0, 6.5, 0.25, 48)
+OLD_GPU = ("cuda", "A GPU", 24_000, 20_000)
+GPU = Device("cuda", "A GPU", 24_000, 20_000, 0, 0.5, -3.5, 180.0, 1500.0, "hot", "8.9", "570.1")
 FULL = Snapshot(
     name="kitchen",
     version="0.1.0",
     memory_bytes=16_000_000_000,
     memory_free_bytes=9_000_000_000,
-    devices=(Device("cpu", "A processor", cores=8), Device("cuda", "A GPU", 24_000, 20_000)),
+    devices=(Device("cpu", "A processor", cores=8), GPU),
     on_battery=False,
     engines=("llama.cpp",),
     models=(MODEL,),
     stages=(STAGE,),
     disk_free_bytes=7_000_000_000,
+    battery_percent=81.5,
+    lid_closed=False,
+    user_active=True,
+    thermal="fair",
+    swap_used_bytes=4096,
+    troubles=(("nvidia", "The driver is gone."),),
+    policy=OwnerPolicy(keep_light=True, memory_limit_bytes=8_000_000_000),
+    links=(LinkFigure("cd" * 16, 350.5, 118e6, is_stale=True),),
+    speeds=(EngineSpeed("llama.cpp", "cpu", "llama", "Q4_1", 9e9, 35.0, 900.0, 4e10, 3),),
 )
 OLDER = bytes.fromhex(
     "89a46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003b9ac"
@@ -53,7 +68,7 @@ OLDER = bytes.fromhex(
 
 
 """As the first version told it: models without tensors, no room on the disk."""
-GOLDEN = bytes.fromhex(
+SECOND = bytes.fromhex(
     "8aa46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003b9ac"
     "a000b16d656d6f72795f667265655f6279746573cf0000000218711a00a7646576696365739295a3637075ab41207072"
     "6f636573736f7200000895a463756461a54120475055cd5dc0cd4e2000aa6f6e5f62617474657279c2a7656e67696e65"
@@ -63,6 +78,25 @@ GOLDEN = bytes.fromhex(
     "6261626162616261626162616261629305d9206364636463646364636463646364636463646364636463646364636463"
     "6463640201a57265616479cb3ff0000000000000cb401a000000000000cb3fd000000000000030af6469736b5f667265"
     "655f6279746573cf00000001a13b8600"
+)
+"""As it was told before devices said how they do."""
+GOLDEN = bytes.fromhex(
+    "de0013a46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003"
+    "b9aca000b16d656d6f72795f667265655f6279746573cf0000000218711a00a764657669636573929ca3637075ab4120"
+    "70726f636573736f72000008c0c0c0c0a0a0a09ca463756461a54120475055cd5dc0cd4e2000cb3fe0000000000000cb"
+    "c00c000000000000cb4066800000000000cb4097700000000000a3686f74a3382e39a53537302e31aa6f6e5f62617474"
+    "657279c2a7656e67696e657391a96c6c616d612e637070a66d6f64656c73919fa474696e79d940646464646464646464"
+    "646464646464646464646464646464646464646464646464646464646464646464646464646464646464646464646464"
+    "64646464646464cd03840564283c08cd10009401020304379292000b922c37a56c6c616d61a651345f4b5f4dcd0240a6"
+    "7374616765739198d92061626162616261626162616261626162616261626162616261626162616261629305d9206364"
+    "6364636463646364636463646364636463646364636463646364636463640201a57265616479cb3ff0000000000000cb"
+    "401a000000000000cb3fd000000000000030af6469736b5f667265655f6279746573cf00000001a13b8600af62617474"
+    "6572795f70657263656e74cb4054600000000000aa6c69645f636c6f736564c2ab757365725f616374697665c3a77468"
+    "65726d616ca466616972af737761705f757365645f6279746573cd1000a874726f75626c65739192a66e7669646961b3"
+    "5468652064726976657220697320676f6e652ea6706f6c69637994c3c2cf00000001dcd65000c2a56c696e6b739194d9"
+    "206364636463646364636463646364636463646364636463646364636463646364cb4075e80000000000cb419c222600"
+    "000000c3a67370656564739199a96c6c616d612e637070a3637075a56c6c616d61a451345f31cb4200c388d0000000cb"
+    "4041800000000000cb408c200000000000cb4222a05f2000000003"
 )
 
 
@@ -74,8 +108,14 @@ def changed(**values: object) -> bytes:
 def test_the_bytes_on_the_wire_stay_as_they_are() -> None:
     assert encode_snapshot(FULL) == GOLDEN
     assert decode_snapshot(GOLDEN) == FULL
-    older = replace(MODEL, tensors=0, held=())
-    assert decode_snapshot(OLDER) == replace(FULL, models=(older,), disk_free_bytes=None)
+    told = {
+        name: getattr(FULL, name) for name in ("name", "version", "memory_bytes", "memory_free_bytes", "on_battery")
+    }
+    plain = Snapshot(**told, engines=FULL.engines, stages=(STAGE,), devices=(FULL.devices[0], Device(*OLD_GPU)))
+    second = replace(MODEL, architecture="", quantisation="", width=0)
+    assert decode_snapshot(SECOND) == replace(plain, models=(second,), disk_free_bytes=7_000_000_000)
+    older = replace(second, tensors=0, held=())
+    assert decode_snapshot(OLDER) == replace(plain, models=(older,))
     assert older.is_whole
     assert not MODEL.is_whole
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from peerinfer.errors import BadFrame
 from peerinfer.gossip.envelope import Envelope
-from peerinfer.gossip.snapshot import Snapshot, encode_snapshot
+from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot_codec import encode_snapshot
 from peerinfer.gossip.table import MARKS_MAX, NEVER, SnapshotTable
 from peerinfer.identity.roster import MEMBERS_MAX
 

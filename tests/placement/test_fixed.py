@@ -6,7 +6,8 @@ import pytest
 
 from peerinfer.errors import BadRequest, NoPlacement, PeerinferError
 from peerinfer.placement.fixed import Wanted, place_fixed
-from peerinfer.placement.plan import Excluded, ModelNumbers, NodeMemory, Room
+from peerinfer.placement.plan import NodeMemory
+from peerinfer.placement.problem import Excluded, ModelNumbers, Room
 
 MODEL = ModelNumbers(
     layers=30, layer_bytes=100, embedding_bytes=50, head_bytes=50, kv_bytes=0, legal_cuts=tuple(range(2, 30, 2))

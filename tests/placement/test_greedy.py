@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from peerinfer.errors import NoPlacement
 from peerinfer.placement.greedy import place
-from peerinfer.placement.plan import Excluded, ModelNumbers, NodeMemory, PlacedStage, Room, stage_bytes
+from peerinfer.placement.plan import NodeMemory, PlacedStage, stage_bytes
+from peerinfer.placement.problem import Excluded, ModelNumbers, Room
 
 MODEL = ModelNumbers(layers=30, layer_bytes=100, embedding_bytes=0, head_bytes=0, kv_bytes=0)
 ROOM = Room(context=1, slots=1)

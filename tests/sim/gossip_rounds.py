@@ -21,7 +21,8 @@ from typing import Final
 from peerinfer.gossip.effects import Effects, SnapshotLearned
 from peerinfer.gossip.machine import COMPARE_EVERY_S, Gossip
 from peerinfer.gossip.messages import SnapshotSealed
-from peerinfer.gossip.snapshot import Device, HeldModel, HeldStage, Snapshot, encode_snapshot
+from peerinfer.gossip.snapshot import Device, HeldModel, HeldStage, Snapshot
+from peerinfer.gossip.snapshot_codec import encode_snapshot
 from peerinfer.net.effects import SendTo
 from peerinfer.net.frames import Epoch
 from peerinfer.net.messages import encode
