@@ -128,14 +128,10 @@ def _links(me: str, members: Members, rtt_us: Mapping[str, float | None]) -> Ite
     known = {member.node for member in members}
     for member in members:
         figures = {figure.peer: figure for figure in member.snapshot.links} if member.snapshot else {}
-        if member.node == me:
-            for peer, rtt in rtt_us.items():
-                if peer in known:
-                    yield _link(me, peer, rtt, figures.get(peer))
-        elif member.state is Liveness.ALIVE:
-            for peer, figure in figures.items():
-                if peer in known and peer != member.node:
-                    yield _link(member.node, peer, figure.rtt_us, figure)
+        told = {peer: figure.rtt_us for peer, figure in figures.items()}
+        times = rtt_us if member.node == me else told if member.state is Liveness.ALIVE else {}
+        for peer in [peer for peer in times if peer in known and peer != member.node]:
+            yield _link(member.node, peer, times[peer], figures.get(peer))
 
 
 def _link(origin: str, target: str, rtt_us: float | None, figure: LinkFigure | None) -> ClusterLink:
