@@ -14,8 +14,8 @@ from peerinfer.gossip.liveness import Liveness
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
 from peerinfer.placement.fixed import Wanted, place_fixed
 from peerinfer.placement.greedy import place
-from peerinfer.placement.plan import NodeMemory, stage_bytes
-from peerinfer.placement.problem import Excluded, ModelNumbers, Room
+from peerinfer.placement.plan import stage_bytes
+from peerinfer.placement.problem import Compute, Excluded, LinkNumbers, ModelNumbers, NodeNumbers, Problem, Room
 
 USABLE_PERCENT: Final = 90
 """Of a machine's memory; the rest is for compute buffers, and for those who sit at it."""
@@ -96,21 +96,19 @@ def plan(
             f"The nodes that are up do not have all of {model.name} together. "
             "Switch on the node that has it, or pull it again."
         )
-    room = Room(wishes.context, wishes.slots)
     nodes, excluded = _candidates(model, wishes, members, obeying, standing, leaving=leaving)
-    if wishes.stages:
-        placed = place_fixed(_numbers(model), room, nodes, wishes.stages, excluded=excluded)
-    else:
-        placed = place(
-            _numbers(model),
-            room,
-            nodes,
-            min_nodes=wishes.min_nodes,
-            policy=wishes.policy,
-            first=first,
-            holders=frozenset(member.node for member in members if _has_whole(member, model)),
-            excluded=excluded,
-        )
+    problem = Problem(
+        model=_numbers(model),
+        room=Room(wishes.context, wishes.slots),
+        nodes=tuple(nodes),
+        default_link=LinkNumbers("", "", 0.0),
+        policy=wishes.policy,
+        min_nodes=wishes.min_nodes,
+        first=first,
+        holders=tuple(member.node for member in members if _has_whole(member, model)),
+        excluded=tuple(excluded),
+    )
+    placed = (place_fixed(problem, wishes.stages) if wishes.stages else place(problem)).stages
     engines = {member.node: member.snapshot.engines[0] for member in members if member.snapshot and _runs(member)}
     return tuple(StagePlace(one.node, engines[one.node], one.first_layer, one.last_layer) for one in placed)
 
@@ -134,8 +132,8 @@ def _candidates(
     standing: Sequence[Instance],
     *,
     leaving: Sequence[Instance],
-) -> tuple[list[NodeMemory], list[Excluded]]:
-    nodes: list[NodeMemory] = []
+) -> tuple[list[NodeNumbers], list[Excluded]]:
+    nodes: list[NodeNumbers] = []
     excluded: list[Excluded] = []
     for member in members:
         reason = _why_not(member) or ("" if member.node in obeying else "follows another leader at the moment")
@@ -150,7 +148,7 @@ def _candidates(
                 continue
             if room is not None:  # what it loads it must fetch, and keep; the cache is in memory only
                 usable = min(usable, room + model.layers * model.kv_bytes * wishes.context * wishes.slots)
-            nodes.append(NodeMemory(member.node, member.name, usable))
+            nodes.append(NodeNumbers(member.node, member.name, (Compute(usable),)))
     return nodes, excluded
 
 

@@ -5,42 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peerinfer.errors import BadRequest, NoPlacement
-from peerinfer.placement.plan import NodeMemory, PlacedStage, in_words, stage_bytes
-from peerinfer.placement.problem import Excluded, ModelNumbers, Room
+from peerinfer.placement import costs
+from peerinfer.placement.plan import PlacedStage, Plan, in_words, stage_bytes
+from peerinfer.placement.problem import Excluded, ModelNumbers, NodeNumbers, Problem
 
 Wanted = tuple[str, int, int]
 """(node id or name, first layer, last layer); the range is half-open."""
 
 
-def place_fixed(
-    model: ModelNumbers,
-    room: Room,
-    nodes: Sequence[NodeMemory],
-    wanted: Sequence[Wanted],
-    *,
-    excluded: Sequence[Excluded] = (),
-) -> tuple[PlacedStage, ...]:
+def place_fixed(problem: Problem, wanted: Sequence[Wanted]) -> Plan:
     """The stages as wanted, in the order of their layers.
 
     Raises `BadRequest` if they are not one sound split of the model over known nodes, `NoPlacement` if a node they
-    name cannot take part, or not hold so much.
+    name cannot take part, or not hold so much, or does not reach the next one.
     """
+    model = problem.model
     ordered = sorted(wanted, key=lambda stage: stage[1:])
     _check_ranges(model, ordered)
-    found = [_find(name, nodes, excluded) for name, _, _ in ordered]
+    found = [_find(name, problem.nodes, problem.excluded) for name, _, _ in ordered]
     twice = next((node.name for number, node in enumerate(found) if node in found[:number]), "")
     if twice:
         raise BadRequest(f"The node {twice} stands twice in the stages; give each node one range of layers.")
     stages: list[PlacedStage] = []
     for node, (_, start, end) in zip(found, ordered, strict=True):
-        needed = stage_bytes(model, room, start, end)
-        if needed > node.usable_bytes:
+        stage = costs.placed(problem, node.node, start, end)
+        if stage is None:
+            raise NoPlacement(_too_much(problem, node, start, end))
+        stages.append(stage)
+    wires = problem.wires()
+    for node, following in zip(found, [*found[1:], found[0]], strict=True):
+        if len(found) > 1 and (node.node, following.node) not in wires:
             raise NoPlacement(
-                f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.usable_bytes)}:"
-                f" {in_words(needed - node.usable_bytes)} are short. Give it fewer layers, or try a smaller --context."
+                f"{node.name} has no link to {following.name}, to which it would send. Put them in another order."
             )
-        stages.append(PlacedStage(node.node, start, end, needed))
-    return tuple(stages)
+    return Plan(tuple(stages), costs.predict(problem, stages), "rule")
+
+
+def _too_much(problem: Problem, node: NodeNumbers, start: int, end: int) -> str:
+    """Why `node` cannot hold these layers."""
+    needed = stage_bytes(problem.model, problem.room, start, end) + node.stage_bytes
+    if needed > node.memory_bytes:
+        return (
+            f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.memory_bytes)}:"
+            f" {in_words(needed - node.memory_bytes)} are short. Give it fewer layers, or try a smaller --context."
+        )
+    if node.layers_max is not None and end - start > node.layers_max:
+        return f"{node.name} has room on its disk for {node.layers_max} layers, not {end - start}. Give it fewer."
+    return f"Layers {start}-{end} do not fit the devices of {node.name} one by one. Give it fewer layers."
 
 
 def _check_ranges(model: ModelNumbers, ordered: list[Wanted]) -> None:
@@ -71,7 +82,7 @@ def _legal(cuts: tuple[int, ...]) -> str:
     return f"It can be cut at {shown}{' and further layers' if len(inner) > 16 else ''}."
 
 
-def _find(wanted: str, nodes: Sequence[NodeMemory], excluded: Sequence[Excluded]) -> NodeMemory:
+def _find(wanted: str, nodes: Sequence[NodeNumbers], excluded: Sequence[Excluded]) -> NodeNumbers:
     """The node with this id, or else the only one with this name."""
     everybody = (*nodes, *excluded)
     matches = [node for node in everybody if node.node == wanted] or [node for node in everybody if node.name == wanted]

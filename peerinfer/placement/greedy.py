@@ -1,156 +1,165 @@
-"""Greedy placement by free memory: few stages, and no node filled more than it must be.
+"""The greedy planner: in a few milliseconds a sound plan that is nearly the best, with no solver.
 
-One node that holds the whole model wins, since splitting never makes a single answer faster. Else the fewest stages
-that fit are taken (under `spread` the most), on the nodes with most free memory. Given the nodes in ring order, the
-cuts minimise the largest share of its free memory that any node gives: so layers come out in proportion to free
-memory, with the head counted on the last stage and the embedding on the first. The share is found by bisection; for
-each share tried, every stage takes as many layers as it allows, which is optimal for a fixed order because a stage
-that reaches further never leaves more for those after it.
-
-Where any layer may be cut, a placement is found if there is one. Where cuts are restricted, stages between the first
-and the last stand in order of free memory only, so an exotic fit can be missed.
+Every node that holds all is looked at alone. For chains every promising start is tried: the others are put in order,
+by speed and by the nearest link, and `Chains.select` takes of that order who is worth it, with the best cuts. The best
+orders are then improved by moving nodes, within a bounded number of tries. Besides, the fewest nodes with most memory
+are looked at: so that a plan is found if there is one, where any layer may be cut and every node reaches every other,
+and so that a mesh in which nothing was measured is filled by memory. Where cuts or links are restricted, an exotic fit
+can be missed; the solver finds it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
-from itertools import permutations
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from peerinfer.errors import NoPlacement
-from peerinfer.placement.plan import NodeMemory, PlacedStage, bytes_per_layer, in_list, in_words, stage_bytes
-from peerinfer.placement.problem import Excluded, ModelNumbers, Room
+from peerinfer.placement.chains import Chains, Order, chains, settled
+from peerinfer.placement.memory_fit import fewest
+from peerinfer.placement.plan import Plan
+from peerinfer.placement.problem import Problem
+from peerinfer.placement.ranking import best, plan_of
+from peerinfer.placement.refusal import why_not
+from peerinfer.placement.tables import MIDDLE, SOLO, Floats, Tables, Whole, tabulate
 
-SHARES: Final = 1024
-"""Steps of the share of its free memory that a node gives: whole numbers, so that every machine plans alike."""
 NODES_MAX: Final = 64
-"""Nodes looked at, those with most free memory first: 64 stages would spend a second per token on hops alone."""
+"""Nodes looked at, those with most memory first: 64 stages would spend a second per token on hops alone."""
+STARTS_MAX: Final = 8
+"""Nodes tried as the first of a chain, the fastest ones: a slow first stage is seldom worth it."""
+CUTS_MAX: Final = 33
+"""Cuts looked at while orders are compared; the order that is taken is cut exactly."""
+TRIES_MAX: Final = 100
+"""Changes of an order that are tried, each some tens of microseconds."""
+KEPT: Final = 3
+"""Orders that are improved."""
 
-Stages = tuple[PlacedStage, ...]
 
-
-def place(
-    model: ModelNumbers,
-    room: Room,
-    nodes: Sequence[NodeMemory],
-    *,
-    min_nodes: int = 1,
-    policy: str = "latency",
-    first: str = "",
-    holders: Collection[str] = (),
-    excluded: Sequence[Excluded] = (),
-) -> Stages:
-    """Stages in ring order on at least `min_nodes` nodes; node `first` begins the ring if it takes part.
-
-    A node that has the model already (`holders`) is preferred where one node is enough.
+def place(problem: Problem) -> Plan:
+    """A good plan for `problem`.
 
     Raises `NoPlacement` with a sentence that says what is short, what to try, and who was left out and why.
     """
-    ranked = sorted(nodes, key=lambda node: (-node.usable_bytes, node.node != first, node.node))[:NODES_MAX]
-    most = min(len(ranked), len(model.cuts()) - 1)
-    fewest = max(1, min_nodes)
-    counts = range(fewest, most + 1)
-    for count in reversed(counts) if policy == "spread" else counts:
-        chosen = _solo(model, room, ranked, first, holders) if count == 1 else ranked[:count]
-        stages = _split(model, room, chosen, first)
-        if stages:
-            return stages
-    raise NoPlacement(_why_not(model, room, ranked, fewest, excluded))
+    found = find(problem)
+    if found is None:
+        raise NoPlacement(why_not(problem))
+    return found
 
 
-def _solo(
-    model: ModelNumbers, room: Room, ranked: list[NodeMemory], first: str, holders: Collection[str]
-) -> list[NodeMemory]:
-    """Of the nodes with enough room: one that has the model, the node that asks, the one with most room."""
-    needed = stage_bytes(model, room, 0, model.layers)
-    fitting = [node for node in ranked if node.usable_bytes >= needed]
-    best = sorted(fitting, key=lambda node: (node.node not in holders, node.node != first))
-    return (best or ranked)[:1]
+def find(problem: Problem) -> Plan | None:
+    """The same; None if no plan was found."""
+    plans: list[Plan] = []
+    tables = tabulate(_largest(problem))
+    if problem.min_nodes <= 1:
+        solos = [node.node for number, node in enumerate(tables.nodes) if np.isfinite(tables.us[SOLO, number, -1])]
+        plans += [plan for node in solos if (plan := plan_of(problem, [node], [problem.model.layers], "greedy"))]
+    if len(tables.nodes) > 1 and len(tables.cuts) > 2:
+        for order in dict.fromkeys(_orders(tables)):
+            ends = settled(tables, order)
+            plan = plan_of(problem, [tables.nodes[number].node for number in order], ends, "greedy") if ends else None
+            plans += [plan] if plan else []
+    return best(problem, plans)
 
 
-def _split(model: ModelNumbers, room: Room, chosen: list[NodeMemory], first: str) -> Stages:
-    """The best cuts for the first order of `chosen` in which the model fits at all; empty if there is none."""
-    layer = max(1, bytes_per_layer(model, room))
-    if sum(node.usable_bytes // layer for node in chosen) < model.layers:
-        return ()
-    for order in _orders(chosen, first):
-        if _reach(model, layer, order, SHARES):
-            return _balanced(model, room, layer, order)
-    return ()
+def _largest(problem: Problem) -> Problem:
+    """The problem with those nodes only that have most memory."""
+    ranked = sorted(problem.nodes, key=lambda node: (-node.memory_bytes, node.node != problem.first, node.node))
+    return replace(problem, nodes=tuple(ranked[:NODES_MAX]))
 
 
-def _orders(chosen: list[NodeMemory], first: str) -> Iterator[list[NodeMemory]]:
-    """The asking node and then the others by free memory; if that does not fit, every pair of first and last."""
-    yield sorted(chosen, key=lambda node: node.node != first)  # stable: the others stay by free memory
-    for head, tail in permutations(chosen, 2):
-        yield [head, *(node for node in chosen if node not in (head, tail)), tail]
+def _orders(tables: Tables) -> Iterator[Order]:
+    """Orders worth cutting exactly."""
+    places = np.unique(np.linspace(0, len(tables.cuts) - 1, CUTS_MAX).round().astype(np.int64))
+    coarse = chains(tables, tables.cuts[places])
+    most = tables.most()
+    able = [number for number in range(len(tables.nodes)) if most[:SOLO, number].any()]
+    pace = _pace(tables, most)
+    able.sort(key=lambda number: (pace[number], number))
+    found = [coarse.select(order) for order in _starts(tables, able)]
+    kept = sorted({one for one in found if one[1]}, key=lambda one: (one[0], len(one[1]), one[1]))[:KEPT]
+    for _, order in kept:
+        grown = _grown(coarse, order, able, tables.problem.min_nodes)
+        if grown:
+            yield from _with_first(tables, _improved(coarse, grown, tables))
+    by_memory = fewest(tables, most)
+    if by_memory:
+        yield by_memory
 
 
-def _balanced(model: ModelNumbers, room: Room, layer: int, order: list[NodeMemory]) -> Stages:
-    low, high = 1, SHARES
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _reach(model, layer, order, middle) else (middle + 1, high)
-    ends = _reach(model, layer, order, high)
-    starts = [0, *ends[:-1]]
-    return tuple(
-        PlacedStage(node.node, start, end, stage_bytes(model, room, start, end))
-        for node, start, end in zip(order, starts, ends, strict=True)
-    )
+def _pace(tables: Tables, most: Whole) -> Floats:
+    """(nodes,) time of a layer on a full node, under `spread` its share of the memory: less is better."""
+    values = tables.share if tables.problem.policy == "spread" else tables.us
+    full = np.maximum(most[MIDDLE], 1)
+    paces = values[MIDDLE, np.arange(len(tables.nodes)), full] / full
+    return np.where(np.isfinite(paces), paces, np.inf)
 
 
-def _reach(model: ModelNumbers, layer: int, order: list[NodeMemory], share: int) -> list[int]:
-    """Where each stage ends if each takes all that `share` / `SHARES` of its memory holds; empty if layers are left."""
-    cuts = model.cuts()
-    ends: list[int] = []
-    at = 0
-    for number, node in enumerate(order):
-        last = number == len(order) - 1
-        spent = (model.embedding_bytes if number == 0 else 0) + (model.head_bytes if last else 0)
-        room_bytes = node.usable_bytes * share // SHARES - spent
-        holds = cuts[at] + max(0, room_bytes) // layer
-        keep_back = len(order) - number  # later stages need a block each
-        until = min(bisect_right(cuts, holds) - 1, len(cuts) - keep_back)
-        if until <= at:
-            return []
-        at = until
-        ends.append(cuts[at])
-    return ends if at == len(cuts) - 1 else []
+def _starts(tables: Tables, able: list[int]) -> Iterator[Order]:
+    """For each start the others by speed, and by the nearest link."""
+    asking = [number for number in able if tables.nodes[number].node == tables.problem.first]
+    for start in dict.fromkeys([*able[:STARTS_MAX], *asking]):
+        others = [number for number in able if number != start]
+        by_speed = (start, *others)
+        yield by_speed
+        chain = [start]
+        while others:  # the fastest of those that are nearest
+            hops = tables.hop[chain[-1], others]
+            chain.append(others.pop(int(hops.argmin())))
+        if tuple(chain) != by_speed:
+            yield tuple(chain)
 
 
-def _why_not(
-    model: ModelNumbers, room: Room, nodes: list[NodeMemory], min_nodes: int, excluded: Sequence[Excluded]
-) -> str:
-    needed = stage_bytes(model, room, 0, model.layers)
-    free = sum(node.usable_bytes for node in nodes)
-    if not nodes:
-        reason = "No node can hold a part of this model."
-        advice = "Put the same model file on a node that is up."
-    elif len(model.cuts()) - 1 < min_nodes:
-        reason = f"This model can be cut into at most {len(model.cuts()) - 1} stages, but {min_nodes} were asked for."
-        advice = "Ask for fewer with --min-nodes."
-    elif len(nodes) < min_nodes:
-        reason = f"{min_nodes} nodes were asked for, but only {len(nodes)} can take part."
-        advice = "Ask for fewer with --min-nodes, or bring up another node that has the model file."
-    elif free < needed:
-        reason = f"The model needs {in_words(needed)}, but {_offer(nodes)}: {in_words(needed - free)} are short."
-        advice = _smaller(model, room)
-    else:
-        reason = f"The model needs {in_words(needed)}; {_offer(nodes)}, but no way to cut it fits them."
-        advice = _smaller(model, room)
-    left_out = f" Left out: {'; '.join(f'{one.name} {one.reason}' for one in excluded)}." if excluded else ""
-    return f"{reason} {advice}{left_out}"
+def _grown(coarse: Chains, order: Order, able: list[int], min_nodes: int) -> Order:
+    """`order` with the best further nodes until it has `min_nodes`; empty if that cannot be."""
+    while len(order) < min_nodes:
+        wider = [
+            (*order[:place], number, *order[place:])
+            for number in able
+            if number not in order
+            for place in range(len(order) + 1)
+        ]
+        values = [(coarse.value(one), one) for one in wider]
+        value, order = min(values, default=(np.inf, ()))
+        if not np.isfinite(value):
+            return ()
+    return order
 
 
-def _offer(nodes: list[NodeMemory]) -> str:
-    offers = in_list([f"{node.name} can give {in_words(node.usable_bytes)}" for node in nodes[:8]])
-    return offers if len(nodes) <= 8 else f"{offers}, and {len(nodes) - 8} more nodes less"
+def _improved(coarse: Chains, order: Order, tables: Tables) -> Order:
+    """`order` after changes that help, each tried in turn, until none does or the tries are used up."""
+    value, tries = coarse.value(order), TRIES_MAX
+    is_better = True
+    while is_better and tries > 0:
+        is_better = False
+        for changed in _changes(order, tables):
+            tries -= 1
+            new = coarse.value(changed)
+            if new < value or (new == value and len(changed) < len(order)):
+                value, order, is_better = new, changed, True
+                break
+            if tries <= 0:
+                break
+    return order
 
 
-def _smaller(model: ModelNumbers, room: Room) -> str:
-    cache = in_words(model.layers * model.kv_bytes * room.context * room.slots)
-    return (
-        f"Try a smaller --context or fewer --slots (the KV cache for {room.slots} × {room.context} tokens takes {cache}"
-        " of it), a smaller quantisation, or one more node."
-    )
+def _changes(order: Order, tables: Tables) -> Iterator[Order]:
+    """Drop a node, exchange it for one outside, put it elsewhere, add one: small changes first."""
+    size = len(order)
+    outside = [number for number in range(len(tables.nodes)) if number not in order]
+    if size > max(2, tables.problem.min_nodes):
+        yield from ((*order[:at], *order[at + 1 :]) for at in range(size))
+    for at in range(size):
+        rest = (*order[:at], *order[at + 1 :])
+        yield from ((*rest[:to], order[at], *rest[to:]) for to in range(size) if to != at)
+    yield from ((*order[:at], number, *order[at + 1 :]) for number in outside for at in range(size))
+    yield from ((*order[:at], number, *order[at:]) for number in outside for at in range(size + 1))
+
+
+def _with_first(tables: Tables, order: Order) -> Iterator[Order]:
+    """`order`, and the same beginning with the node that asks."""
+    yield order
+    asking = [number for number in order if tables.nodes[number].node == tables.problem.first]
+    if asking and order[0] != asking[0]:
+        yield (asking[0], *(number for number in order if number != asking[0]))

@@ -10,16 +10,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerinfer.errors import NoPlacement
-from peerinfer.placement.greedy import place
-from peerinfer.placement.plan import NodeMemory, PlacedStage, stage_bytes
-from peerinfer.placement.problem import Excluded, ModelNumbers, Room
+from peerinfer.placement import greedy
+from peerinfer.placement.plan import PlacedStage, Stages, stage_bytes
+from peerinfer.placement.problem import Compute, Excluded, LinkNumbers, ModelNumbers, NodeNumbers, Problem, Room
 
 MODEL = ModelNumbers(layers=30, layer_bytes=100, embedding_bytes=0, head_bytes=0, kv_bytes=0)
 ROOM = Room(context=1, slots=1)
 
 
-def node(name: str, usable_bytes: int) -> NodeMemory:
-    return NodeMemory(name, name.upper(), usable_bytes)
+def node(name: str, usable_bytes: int) -> NodeNumbers:
+    return NodeNumbers(name, name.upper(), (Compute(usable_bytes),))
+
+
+def place(
+    model: ModelNumbers,
+    room: Room,
+    nodes: Sequence[NodeNumbers],
+    *,
+    min_nodes: int = 1,
+    policy: str = "latency",
+    first: str = "",
+    holders: tuple[str, ...] = (),
+    excluded: Sequence[Excluded] = (),
+) -> Stages:
+    """Where nothing is known but memory."""
+    problem = Problem(
+        model,
+        room,
+        tuple(nodes),
+        default_link=LinkNumbers("", "", 0.0),
+        policy=policy,
+        min_nodes=min_nodes,
+        first=first,
+        holders=holders,
+        excluded=tuple(excluded),
+    )
+    return greedy.place(problem).stages
 
 
 def layout(stages: Sequence[PlacedStage]) -> list[tuple[str, int, int]]:
@@ -27,10 +53,10 @@ def layout(stages: Sequence[PlacedStage]) -> list[tuple[str, int, int]]:
 
 
 def check(
-    model: ModelNumbers, room: Room, nodes: Sequence[NodeMemory], stages: Sequence[PlacedStage], min_nodes: int
+    model: ModelNumbers, room: Room, nodes: Sequence[NodeNumbers], stages: Sequence[PlacedStage], min_nodes: int
 ) -> None:
     """A placement that is sound: contiguous, legal, not empty, one range per node, everything fits."""
-    usable = {one.node: one.usable_bytes for one in nodes}
+    usable = {one.node: one.memory_bytes for one in nodes}
     assert [stage.first_layer for stage in stages] == [0, *(stage.last_layer for stage in stages[:-1])]
     assert stages[-1].last_layer == model.layers
     assert len({stage.node for stage in stages}) == len(stages) >= min_nodes
@@ -41,12 +67,12 @@ def check(
         assert stage.memory_bytes <= usable[stage.node]
 
 
-def oracle(model: ModelNumbers, room: Room, nodes: Sequence[NodeMemory], min_nodes: int) -> bool:
+def oracle(model: ModelNumbers, room: Room, nodes: Sequence[NodeNumbers], min_nodes: int) -> bool:
     """Whether any placement exists, by trying all."""
 
-    def fits(order: Sequence[NodeMemory], cuts: Sequence[int]) -> bool:
+    def fits(order: Sequence[NodeNumbers], cuts: Sequence[int]) -> bool:
         sizes = [stage_bytes(model, room, a, b) for a, b in pairwise([0, *cuts, model.layers])]
-        return all(size <= one.usable_bytes for size, one in zip(sizes, order, strict=True))
+        return all(size <= one.memory_bytes for size, one in zip(sizes, order, strict=True))
 
     return any(
         fits(order, cuts)
@@ -74,7 +100,7 @@ meshes = st.lists(st.integers(0, 120), max_size=4).map(
 @settings(max_examples=400, deadline=None)
 @given(models, rooms, meshes, st.integers(0, 4), st.sampled_from(["latency", "throughput", "spread"]))
 def test_a_placement_is_sound_and_found_if_there_is_one(
-    model: ModelNumbers, room: Room, nodes: list[NodeMemory], min_nodes: int, policy: str
+    model: ModelNumbers, room: Room, nodes: list[NodeNumbers], min_nodes: int, policy: str
 ) -> None:
     possible = oracle(model, room, nodes, min_nodes)
     try:
@@ -107,7 +133,7 @@ def test_spread_takes_all() -> None:
 def test_layers_follow_free_memory() -> None:
     nodes = [node("a", 2000), node("b", 4000), node("c", 6000)]
     stages = place(MODEL, ROOM, nodes, min_nodes=3)
-    assert layout(stages) == [("c", 0, 15), ("b", 15, 25), ("a", 25, 30)]
+    assert layout(stages) == [("a", 0, 5), ("b", 5, 15), ("c", 15, 30)]
 
 
 def test_the_head_counts_on_the_last_stage_and_the_embedding_on_the_first() -> None:
@@ -164,7 +190,7 @@ def test_large_meshes_are_planned_too() -> None:
         ([], 1, "No node can hold a part of this model"),
     ],
 )
-def test_the_refusal_says_what_is_short(nodes: list[NodeMemory], min_nodes: int, sentence: str) -> None:
+def test_the_refusal_says_what_is_short(nodes: list[NodeNumbers], min_nodes: int, sentence: str) -> None:
     with pytest.raises(NoPlacement, match=sentence):
         place(MODEL, ROOM, nodes, min_nodes=min_nodes)
 

@@ -1,0 +1,71 @@
+"""Which of several sound plans is taken: the better one by the policy, and of equal ones always the same.
+
+Of equal ones the one with fewer stages wins, then the one whose nodes have the weights already, then the ring that
+begins with the node that asks, then the one that fills memory least, then the lesser ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from peerinfer.placement import costs
+from peerinfer.placement.plan import Plan, Predicted, Stages
+from peerinfer.placement.problem import Problem
+
+STEPS_PER_US: Final = 1000
+"""Times are compared in nanoseconds: less is rounding."""
+STEPS_OF_SHARE: Final = 1_000_000
+"""Shares of memory are compared in millionths."""
+
+Key = tuple[int, int, int, bool, int, int, tuple[tuple[str, int], ...]]
+
+
+def largest_share(problem: Problem, stages: Stages) -> float:
+    """The largest share of its memory, 0 … 1, that a node gives."""
+    return max(stage.memory_bytes / max(1, problem.node(stage.node).memory_bytes) for stage in stages)
+
+
+def objective(problem: Problem, stages: Stages, predicted: Predicted) -> float:
+    """What the policy minimises: microseconds for a token, microseconds from token to token, or a share of memory."""
+    if problem.policy == "spread":
+        return largest_share(problem, stages)
+    return predicted.pace_us if problem.policy == "throughput" else predicted.token_us
+
+
+def key(problem: Problem, plan: Plan) -> Key:
+    """Less is better."""
+    stages, predicted = plan.stages, plan.predicted
+    share = round(largest_share(problem, stages) * STEPS_OF_SHARE)
+    token = round(predicted.token_us * STEPS_PER_US)
+    pace = round(predicted.pace_us * STEPS_PER_US)
+    wanted, further = {"latency": (token, share), "throughput": (pace, token), "spread": (share, token)}[problem.policy]
+    return (
+        wanted,
+        len(stages),
+        sum(stage.node not in problem.holders for stage in stages),
+        stages[0].node != problem.first,
+        further,
+        share,
+        tuple((stage.node, stage.last_layer) for stage in stages),
+    )
+
+
+def best(problem: Problem, plans: Iterable[Plan]) -> Plan | None:
+    """The best of sound plans; None if there is none."""
+    return min(plans, key=lambda plan: key(problem, plan), default=None)
+
+
+def plan_of(problem: Problem, nodes: Iterable[str], ends: Iterable[int], solver: str) -> Plan | None:
+    """The plan whose stages end at `ends` on `nodes`; None if it is not sound."""
+    stages: list[costs.PlacedStage] = []
+    at = 0
+    for node, end in zip(nodes, ends, strict=True):
+        stage = costs.placed(problem, node, at, end)
+        if stage is None:
+            return None
+        stages.append(stage)
+        at = end
+    if costs.fault(problem, stages):
+        return None
+    return Plan(tuple(stages), costs.predict(problem, stages), solver)
