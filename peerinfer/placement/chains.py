@@ -37,6 +37,7 @@ class Chains:
         self._values = values
         self._cuts = cuts
         self._join: Callable[..., Floats] = np.add if adds else np.maximum
+        self.size = len(cuts)
         self._layers = values.shape[2] - 1
         sizes = cuts[None, :] - cuts[:, None]
         self._sizes = np.where(sizes > 0, sizes, self._layers + 1)
@@ -63,43 +64,33 @@ class Chains:
 
     def select(self, order: Order) -> tuple[float, Order]:
         """The best chain of `order[0]` and any of the others in this order; at least two nodes."""
-        start = order[0]
-        states = np.full((len(order), len(self._cuts)), np.inf)
-        states[0] = self._first(start)
-        origins = np.zeros((len(order), len(self._cuts)), np.int64)
-        closes = np.full(len(order), np.inf)
-        befores = np.zeros(len(order), np.int64)
-        places = np.arange(len(self._cuts))
-        for number in range(1, len(order)):
-            node = order[number]
-            ways = self._join(states[:number], self.hop[list(order[:number]), node][:, None])
-            from_node = ways.argmin(axis=0)
-            best = ways[from_node, places]
-            closing = self._join(best, self._last(node))
-            at = int(closing.argmin())
-            closes[number] = self._join(closing[at], self._back[node, start])
-            befores[number] = from_node[at] * len(self._cuts) + at
-            steps = self._join(best[:, None], self._way(node))
-            at_cut = steps.argmin(axis=0)
-            states[number] = steps[at_cut, places]
-            origins[number] = from_node[at_cut] * len(self._cuts) + at_cut
-        number = int(closes.argmin())
-        total = float(closes[number])
+        count, hops = len(order), self.hop[np.ix_(order, order)]
+        states = np.full((count, len(self._cuts)), np.inf)  # the chain ends with this node, at that cut
+        arrived = np.full((count, len(self._cuts)), np.inf)  # the same before its stage
+        closed = np.full(count, np.inf)
+        states[0] = self._first(order[0])
+        for at in range(1, count):
+            node = order[at]
+            arrived[at] = self._join(states[:at], hops[:at, at, None]).min(axis=0)
+            closed[at] = self._join(self._join(arrived[at], self._last(node)).min(), self._back[node, order[0]])
+            states[at] = self._join(arrived[at], self._way(node).T).min(axis=1)
+        at = int(closed.argmin())
+        total = float(closed[at])
         if not np.isfinite(total):
             return total, ()
-        chain = [order[number]]
-        before, at = divmod(int(befores[number]), len(self._cuts))
-        while before:
-            chain.append(order[before])
-            before, at = divmod(int(origins[before, at]), len(self._cuts))
-        return total, (start, *chain[::-1])
+        chain = [order[at]]
+        cut = int(self._join(arrived[at], self._last(order[at])).argmin())
+        while (at := int(self._join(states[:at, cut], hops[:at, at]).argmin())) > 0:
+            chain.append(order[at])
+            cut = int(self._join(arrived[at], self._way(order[at])[:, cut]).argmin())
+        return total, (order[0], *chain[::-1])
 
     def _forward(self, order: Order) -> list[Floats]:
         """(cuts,) for each stage but the last: the best value of the chain up to it, by where it ends."""
         steps = [self._first(order[0])]
         for before, node in pairwise(order[:-1]):
             ways = self._join(steps[-1], self.hop[before, node])
-            steps.append(self._join(ways[:, None], self._way(node)).min(axis=0))
+            steps.append(self._join(ways, self._way(node).T).min(axis=1))
         return steps
 
     def _finish(self, step: Floats, order: Order) -> Floats:
@@ -121,7 +112,7 @@ class Chains:
         way = self._ways.get(node)
         if way is None:
             padded = np.append(self._values[MIDDLE, node], np.inf)
-            way = self._ways[node] = padded[self._sizes]
+            way = self._ways[node] = padded[self._sizes].T.copy().T  # read by columns
         return way
 
 

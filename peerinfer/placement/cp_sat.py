@@ -12,13 +12,16 @@ holds all is no business of this file: the greedy planner looks at each.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from ortools.sat.python import cp_model
 
 from peerinfer.placement.problem import Problem
+from peerinfer.placement.ranking import objective, plan_of
+from peerinfer.placement.solver_calls import Chain
 from peerinfer.placement.tables import FIRST, LAST, MIDDLE, Floats, Tables, tabulate
 
 STEPS: Final = 1 << 22
@@ -29,30 +32,22 @@ WORKERS: Final = 2
 """Threads of the solver: it runs beside engines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """What the solver found."""
-
-    nodes: tuple[str, ...] = ()
-    """In ring order; empty if it found no chain that is better than the value to beat."""
-    ends: tuple[int, ...] = ()
-    is_proven: bool = False
-    """Whether there is none better than this; if there are no nodes, than the value to beat."""
-
-
 def solve(problem: Problem, to_beat: float | None, limit_s: float, hint: Chain | None = None) -> Chain:
     """The best chain of at least two nodes whose value by the policy is below `to_beat` (None: whatever it is).
 
     Values as `ranking.objective` gives them.
     """
     tables = tabulate(problem)
-    if to_beat is None:
-        found = _Search(tables, _worst(tables)).run(limit_s, None)
-        # TODO
+    if to_beat is not None:
+        return _Search(tables, to_beat).run(limit_s, hint) if to_beat > 0 else Chain(is_proven=True)
+    began_s = time.monotonic()
+    found = _Search(tables, _worst(tables)).run(limit_s, None)
+    plan = plan_of(problem, found.nodes, found.ends, "cp-sat") if found.nodes else None
+    if plan is None:
         return found
-    if to_beat <= 0:
-        return Chain(is_proven=True)
-    return _Search(tables, to_beat).run(limit_s, hint)
+    value = objective(problem, plan.stages, plan.predicted)
+    better = solve(problem, value, limit_s - (time.monotonic() - began_s), found)  # once more, in finer steps
+    return better if better.nodes else replace(found, is_proven=better.is_proven)
 
 
 def _worst(tables: Tables) -> float:
@@ -112,21 +107,26 @@ class _Search:
             self.model.add(is_first + is_last <= used)
 
     def _ring(self) -> None:
-        hop, back = self.tables.hop, self.tables.back
-        arcs: list[tuple[int, int, object]] = [(number, number, ~self.used[number]) for number in range(self.count)]
-        for origin in range(self.count):
-            for target in range(self.count):
+        """The circuit leaves the depot (number `count`) to the first stage, and comes back to it from the last."""
+        hop, back, model = self.tables.hop, self.tables.back, self.model
+        places = range(self.count)
+        arcs: list[tuple[int, int, object]] = [(number, number, ~self.used[number]) for number in places]
+        arcs += [(self.count, number, self.first[number]) for number in places]
+        arcs += [(number, self.count, self.last[number]) for number in places]
+        for origin in places:
+            for target in places:
                 if origin == target or not np.isfinite(hop[origin, target]):
                     continue
                 if self.policy == "spread" or self.steps(hop[origin, target]) <= self.limit:
-                    arc = self.arcs[origin, target] = self.model.new_bool_var(f"{origin} to {target}")
+                    arc = self.arcs[origin, target] = model.new_bool_var(f"{origin} to {target}")
                     arcs.append((origin, target, arc))
-                closing = self.closing[origin, target] = self.model.new_bool_var(f"{origin} back to {target}")
-                arcs.append((origin, target, closing))
-        self.model.add_circuit(arcs)
-        for number in range(self.count):
-            self.model.add(sum(arc for (_, target), arc in self.closing.items() if target == number) == self.first[number])
-            self.model.add(sum(arc for (origin, _), arc in self.closing.items() if origin == number) == self.last[number])
+                self.closing[origin, target] = model.new_bool_var(f"{origin} back to {target}")
+        model.add_circuit(arcs)
+        for number in places:
+            begins = [arc for (_, target), arc in self.closing.items() if target == number]
+            ends = [arc for (origin, _), arc in self.closing.items() if origin == number]
+            model.add(sum(begins) == self.first[number])
+            model.add(sum(ends) == self.last[number])
 
     def _positions(self) -> None:
         layers = self.tables.layers

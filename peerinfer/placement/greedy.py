@@ -2,39 +2,38 @@
 
 Every node that holds all is looked at alone. For chains every promising start is tried: the others are put in order,
 by speed and by the nearest link, and `Chains.select` takes of that order who is worth it, with the best cuts. The best
-orders are then improved by moving nodes, within a bounded number of tries. Besides, the fewest nodes with most memory
-are looked at: so that a plan is found if there is one, where any layer may be cut and every node reaches every other,
-and so that a mesh in which nothing was measured is filled by memory. Where cuts or links are restricted, an exotic fit
-can be missed; the solver finds it.
+of these are improved in turns: each node is put where its links are best, and it is chosen anew who takes part.
+
+Besides, the fewest nodes with most memory are looked at: so that a plan is found if there is one, where any layer may
+be cut and every node reaches every other, and so that a mesh in which nothing was measured is filled by memory. Where
+cuts or links are restricted, an exotic fit can be missed; the solver finds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from peerinfer.errors import NoPlacement
-from peerinfer.placement.chains import Chains, Order, chains, settled
+from peerinfer.placement.chains import SLACK, Chains, Order, chains, settled
 from peerinfer.placement.memory_fit import fewest
+from peerinfer.placement.orders import changes, rearranged, starts, widened
 from peerinfer.placement.plan import Plan
 from peerinfer.placement.problem import Problem
 from peerinfer.placement.ranking import best, plan_of
 from peerinfer.placement.refusal import why_not
-from peerinfer.placement.tables import MIDDLE, SOLO, Floats, Tables, Whole, tabulate
+from peerinfer.placement.tables import SOLO, Tables, Whole, tabulate
 
 NODES_MAX: Final = 64
 """Nodes looked at, those with most memory first: 64 stages would spend a second per token on hops alone."""
-STARTS_MAX: Final = 8
-"""Nodes tried as the first of a chain, the fastest ones: a slow first stage is seldom worth it."""
-CUTS_MAX: Final = 33
-"""Cuts looked at while orders are compared; the order that is taken is cut exactly."""
-TRIES_MAX: Final = 100
-"""Changes of an order that are tried, each some tens of microseconds."""
-KEPT: Final = 3
-"""Orders that are improved."""
+TURNS_MAX: Final = 3
+"""Turns in which a chain is improved, about a millisecond each."""
+WORK_MAX: Final = 25_000
+"""Stages times cuts looked at in small changes of one chain: about two milliseconds."""
+KEPT: Final = 2
+"""Chains that are improved."""
 
 
 def place(problem: Problem) -> Plan:
@@ -56,7 +55,7 @@ def find(problem: Problem) -> Plan | None:
         solos = [node.node for number, node in enumerate(tables.nodes) if np.isfinite(tables.us[SOLO, number, -1])]
         plans += [plan for node in solos if (plan := plan_of(problem, [node], [problem.model.layers], "greedy"))]
     if len(tables.nodes) > 1 and len(tables.cuts) > 2:
-        for order in dict.fromkeys(_orders(tables)):
+        for order in _orders(tables):
             ends = settled(tables, order)
             plan = plan_of(problem, [tables.nodes[number].node for number in order], ends, "greedy") if ends else None
             plans += [plan] if plan else []
@@ -69,97 +68,72 @@ def _largest(problem: Problem) -> Problem:
     return replace(problem, nodes=tuple(ranked[:NODES_MAX]))
 
 
-def _orders(tables: Tables) -> Iterator[Order]:
-    """Orders worth cutting exactly."""
-    places = np.unique(np.linspace(0, len(tables.cuts) - 1, CUTS_MAX).round().astype(np.int64))
-    coarse = chains(tables, tables.cuts[places])
-    most = tables.most()
-    able = [number for number in range(len(tables.nodes)) if most[:SOLO, number].any()]
-    pace = _pace(tables, most)
-    able.sort(key=lambda number: (pace[number], number))
-    found = [coarse.select(order) for order in _starts(tables, able)]
-    kept = sorted({one for one in found if one[1]}, key=lambda one: (one[0], len(one[1]), one[1]))[:KEPT]
-    for _, order in kept:
-        grown = _grown(coarse, order, able, tables.problem.min_nodes)
-        if grown:
-            yield from _with_first(tables, _improved(coarse, grown, tables))
+def _orders(tables: Tables) -> list[Order]:
+    """The best orders found: equal ones all, since the ranking chooses among them."""
+    exact, most = chains(tables, tables.cuts), tables.most()
+    chosen = [exact.select(order) for order in starts(tables, most)]
+    found = {order: value for value, order in chosen if order}
+    for order in sorted(found, key=lambda one: (found[one], len(one), one))[:KEPT]:
+        _improve(exact, tables, most, order, found)
+    ranked = sorted(found, key=lambda one: (found[one], len(one), one))[:KEPT]
+    grown = {_grown(exact, order, most, tables.problem.min_nodes) for order in ranked}
+    grown = {_polished(exact, order, most, tables.problem.min_nodes) for order in grown if order}
+    grown |= {asking for order in grown if (asking := _with_first(tables, order))}
     by_memory = fewest(tables, most)
-    if by_memory:
-        yield by_memory
+    grown.add(by_memory)
+    return _least({order: exact.value(order) for order in grown if order})
 
 
-def _pace(tables: Tables, most: Whole) -> Floats:
-    """(nodes,) time of a layer on a full node, under `spread` its share of the memory: less is better."""
-    values = tables.share if tables.problem.policy == "spread" else tables.us
-    full = np.maximum(most[MIDDLE], 1)
-    paces = values[MIDDLE, np.arange(len(tables.nodes)), full] / full
-    return np.where(np.isfinite(paces), paces, np.inf)
+def _least(found: dict[Order, float]) -> list[Order]:
+    """The orders of least value, but for rounding, the shorter ones first."""
+    limit = min(found.values(), default=0.0) * (1 + SLACK) + SLACK
+    return sorted((order for order, value in found.items() if value <= limit), key=lambda one: (len(one), one))
 
 
-def _starts(tables: Tables, able: list[int]) -> Iterator[Order]:
-    """For each start the others by speed, and by the nearest link."""
-    asking = [number for number in able if tables.nodes[number].node == tables.problem.first]
-    for start in dict.fromkeys([*able[:STARTS_MAX], *asking]):
-        others = [number for number in able if number != start]
-        by_speed = (start, *others)
-        yield by_speed
-        chain = [start]
-        while others:  # the fastest of those that are nearest
-            hops = tables.hop[chain[-1], others]
-            chain.append(others.pop(int(hops.argmin())))
-        if tuple(chain) != by_speed:
-            yield tuple(chain)
+def _improve(exact: Chains, tables: Tables, most: Whole, order: Order, found: dict[Order, float]) -> None:
+    """Adds to `found` what `order` becomes in a few turns."""
+    for _ in range(TURNS_MAX):
+        moved = rearranged(tables, order, found[order])
+        value, changed = exact.select(widened(tables, moved, most))
+        if not changed or value >= found[order]:
+            return
+        found[changed] = value
+        order = changed
 
 
-def _grown(coarse: Chains, order: Order, able: list[int], min_nodes: int) -> Order:
+def _grown(exact: Chains, order: Order, most: Whole, min_nodes: int) -> Order:
     """`order` with the best further nodes until it has `min_nodes`; empty if that cannot be."""
     while len(order) < min_nodes:
         wider = [
             (*order[:place], number, *order[place:])
-            for number in able
-            if number not in order
+            for number in range(most.shape[1])
+            if number not in order and most[:, number].any()
             for place in range(len(order) + 1)
         ]
-        values = [(coarse.value(one), one) for one in wider]
-        value, order = min(values, default=(np.inf, ()))
+        value, order = min(((exact.value(one), one) for one in wider), default=(np.inf, ()))
         if not np.isfinite(value):
             return ()
     return order
 
 
-def _improved(coarse: Chains, order: Order, tables: Tables) -> Order:
-    """`order` after changes that help, each tried in turn, until none does or the tries are used up."""
-    value, tries = coarse.value(order), TRIES_MAX
+def _polished(exact: Chains, order: Order, most: Whole, min_nodes: int) -> Order:
+    """`order` after small changes that help, each tried in turn, until none does or enough were tried."""
+    value, work = exact.value(order), WORK_MAX // exact.size
     is_better = True
-    while is_better and tries > 0:
+    while is_better:
         is_better = False
-        for changed in _changes(order, tables):
-            tries -= 1
-            new = coarse.value(changed)
+        for changed in changes(order, most, min_nodes):
+            work -= len(changed)
+            if work < 0:
+                return order
+            new = exact.value(changed)
             if new < value or (new == value and len(changed) < len(order)):
                 value, order, is_better = new, changed, True
-                break
-            if tries <= 0:
                 break
     return order
 
 
-def _changes(order: Order, tables: Tables) -> Iterator[Order]:
-    """Drop a node, exchange it for one outside, put it elsewhere, add one: small changes first."""
-    size = len(order)
-    outside = [number for number in range(len(tables.nodes)) if number not in order]
-    if size > max(2, tables.problem.min_nodes):
-        yield from ((*order[:at], *order[at + 1 :]) for at in range(size))
-    for at in range(size):
-        rest = (*order[:at], *order[at + 1 :])
-        yield from ((*rest[:to], order[at], *rest[to:]) for to in range(size) if to != at)
-    yield from ((*order[:at], number, *order[at + 1 :]) for number in outside for at in range(size))
-    yield from ((*order[:at], number, *order[at:]) for number in outside for at in range(size + 1))
-
-
-def _with_first(tables: Tables, order: Order) -> Iterator[Order]:
-    """`order`, and the same beginning with the node that asks."""
-    yield order
+def _with_first(tables: Tables, order: Order) -> Order:
+    """The same beginning with the node that asks; empty if that has no stage."""
     asking = [number for number in order if tables.nodes[number].node == tables.problem.first]
-    if asking and order[0] != asking[0]:
-        yield (asking[0], *(number for number in order if number != asking[0]))
+    return (*asking, *(number for number in order if number not in asking)) if asking else ()

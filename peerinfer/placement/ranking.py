@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from peerinfer.placement import costs
-from peerinfer.placement.plan import Plan, Predicted, Stages
+from peerinfer.placement.plan import PlacedStage, Plan, Predicted, Stages
 from peerinfer.placement.problem import Problem
 
 STEPS_PER_US: Final = 1000
@@ -58,14 +58,11 @@ def best(problem: Problem, plans: Iterable[Plan]) -> Plan | None:
 
 def plan_of(problem: Problem, nodes: Iterable[str], ends: Iterable[int], solver: str) -> Plan | None:
     """The plan whose stages end at `ends` on `nodes`; None if it is not sound."""
-    stages: list[costs.PlacedStage] = []
-    at = 0
-    for node, end in zip(nodes, ends, strict=True):
-        stage = costs.placed(problem, node, at, end)
-        if stage is None:
-            return None
-        stages.append(stage)
-        at = end
-    if costs.fault(problem, stages):
+    wanted: list[PlacedStage] = []
+    for node, end in zip(nodes, ends, strict=False):
+        wanted.append(PlacedStage(node, wanted[-1].last_layer if wanted else 0, end, 0))
+    if costs.fault(problem, wanted):
         return None
-    return Plan(tuple(stages), costs.predict(problem, stages), solver)
+    placed = (costs.placed(problem, stage.node, stage.first_layer, stage.last_layer) for stage in wanted)
+    stages = tuple(stage for stage in placed if stage is not None)
+    return Plan(stages, costs.predict(problem, stages), solver)
