@@ -12,8 +12,10 @@ LAYER_BYTES = 1000
 
 
 def small_cluster(seed: int, policy: str) -> Problem:
-    """2 to 6 nodes and up to 24 layers: unlike memory, speeds and links; legal cuts, heads, embeddings, two devices,
-    measured tables, full disks and missing links. Some cannot be solved."""
+    """2 to 6 nodes and up to 24 layers: unlike memory, speeds and links.
+
+    Legal cuts, heads, embeddings, two devices, measured tables, full disks and missing links. Some cannot be solved.
+    """
     chance = random.Random(seed)
     layers = chance.randint(2, 24)
     model = ModelNumbers(
@@ -29,7 +31,7 @@ def small_cluster(seed: int, policy: str) -> Problem:
     count = chance.randint(2, 6)
     each = model.layer_bytes + model.kv_bytes * room.context * room.slots
     needed = layers * each + model.embedding_bytes + model.head_bytes
-    wanted = needed * chance.uniform(0.8, 3.0)
+    wanted = needed * chance.uniform(1.0, 3.5)
     weights = [chance.uniform(0.2, 1.0) for _ in range(count)]
     memories = [int(wanted * weight / sum(weights)) for weight in weights]
     nodes = tuple(_node(chance, f"n{number}", memory, layers) for number, memory in enumerate(memories))

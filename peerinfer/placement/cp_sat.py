@@ -1,11 +1,14 @@
 """The best chain of at least two nodes, by OR-Tools' CP-SAT. Only the planner's child imports this file.
 
-The ring of stages is one circuit over the nodes: an arc from each stage to the next, one closing arc from the last back
-to the first, and a loop at every node that has no stage. A node's layers are one whole number: what they take is linear
-in it, or the largest of a few lines (devices filled one after the other), or an element of a table. Where every layer
-may be cut only the numbers of layers matter; else every node also has a place where its stage begins.
+The ring of stages is one circuit: an arc from each stage to the next, from a depot to the first and from the last to
+the depot, and a loop at every node that has no stage. Which pair of last and first closes the ring is a choice of its
+own: as a second arc between the two in the circuit it made version 9.15 of the solver write beyond its memory.
 
-Times become whole numbers of `STEPS` in the value to beat, so that rounding stays below a ten-thousandth. One node that
+A node's layers are one whole number: what they take is linear in it, or the largest of a few lines (devices filled one
+after the other), or an element of a table. Where every layer may be cut only the numbers of layers matter; else every
+node also has a place where its stage begins.
+
+Times become whole numbers, `STEPS` in the value to beat, so that rounding stays below a ten-thousandth. One node that
 holds all is no business of this file: the greedy planner looks at each.
 """
 
@@ -13,8 +16,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final, cast
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -26,8 +31,11 @@ from peerinfer.placement.tables import FIRST, LAST, MIDDLE, Floats, Tables, tabu
 
 STEPS: Final = 1 << 22
 """Of the value to beat: each layer and hop is rounded by half of one at most."""
-GAIN: Final = 1e-5
+GAIN: Final = 5e-5
 """Share of the value to beat by which a chain must be better to be of interest."""
+SLACK: Final = 1e-9
+"""Relative difference of values that are the same but for rounding."""
+Pair = tuple[int, int]
 WORKERS: Final = 2
 """Threads of the solver: it runs beside engines."""
 
@@ -64,183 +72,187 @@ class _Search:
     def __init__(self, tables: Tables, to_beat: float) -> None:
         self.tables = tables
         self.policy = tables.problem.policy
-        self.model = cp_model.CpModel()
         self.scale = STEPS / to_beat
         self.limit = math.floor(STEPS * (1 - GAIN))
-        self.count = len(tables.nodes)
         self.most = tables.most()
-        layers = tables.layers
-        new = self.model.new_bool_var
-        self.used = [new(f"used {number}") for number in range(self.count)]
-        self.first = [new(f"first {number}") for number in range(self.count)]
-        self.last = [new(f"last {number}") for number in range(self.count)]
-        self.sizes = [self.model.new_int_var(0, int(self.most[MIDDLE, i]), f"layers {i}") for i in range(self.count)]
-        self.arcs: dict[tuple[int, int], cp_model.IntVar] = {}
-        self.closing: dict[tuple[int, int], cp_model.IntVar] = {}
-        self.model.add(sum(self.sizes) == layers)
-        self.model.add(sum(self.first) == 1)
-        self.model.add(sum(self.last) == 1)
-        self.model.add(sum(self.used) >= max(2, tables.problem.min_nodes))
-        self._limit_sizes()
+        self.places = range(len(tables.nodes))
+        model = self.model = cp_model.CpModel()
+        self.used = [model.new_bool_var(f"used {place}") for place in self.places]
+        self.first = [model.new_bool_var(f"first {place}") for place in self.places]
+        self.last = [model.new_bool_var(f"last {place}") for place in self.places]
+        self.sizes = [model.new_int_var(0, int(self.most[MIDDLE, place]), f"layers {place}") for place in self.places]
+        self.arcs: dict[Pair, cp_model.IntVar] = {}
+        self.closing: dict[Pair, cp_model.IntVar] = {}
+        model.add(_sum(self.sizes) == tables.layers)
+        model.add(_sum(self.used) >= max(2, tables.problem.min_nodes))
+        for place in self.places:
+            self._fit(place)
         self._ring()
-        if len(tables.cuts) < layers + 1:
-            self._positions()
-        self._objective()
+        if len(tables.cuts) <= tables.layers:
+            self._cut()
+        self._minimise()
 
-    def steps(self, value: float) -> int:
+    def run(self, limit_s: float, hint: Chain | None) -> Chain:
+        """What the solver finds within its limit."""
+        if hint is not None:
+            self._hint(hint)
+        solver = cp_model.CpSolver()
+        solver.parameters.max_time_in_seconds = max(0.0, limit_s)
+        solver.parameters.num_workers = WORKERS
+        solver.parameters.relative_gap_limit = GAIN
+        status = solver.solve(self.model)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return Chain(is_proven=status == cp_model.INFEASIBLE)
+        following = {origin: target for (origin, target), arc in self.arcs.items() if solver.value(arc)}
+        at: int | None = next(place for place in self.places if solver.value(self.first[place]))
+        nodes: list[str] = []
+        ends: list[int] = []
+        while at is not None:
+            nodes.append(self.tables.nodes[at].node)
+            ends.append((ends[-1] if ends else 0) + int(solver.value(self.sizes[at])))
+            at = following.get(at)
+        return Chain(tuple(nodes), tuple(ends), is_proven=status == cp_model.OPTIMAL)
+
+    def _steps(self, value: float) -> int:
         return round(value * self.scale)
 
-    def _limit_sizes(self) -> None:
-        for number in range(self.count):
-            middle, first, last = (int(self.most[kind, number]) for kind in (MIDDLE, FIRST, LAST))
-            used, is_first, is_last = self.used[number], self.first[number], self.last[number]
-            if not first:
-                self.model.add(is_first == 0)
-            if not last:
-                self.model.add(is_last == 0)
-            if not middle:
-                self.model.add(used == 0)
-            self.model.add(
-                self.sizes[number] <= middle * used - (middle - first) * is_first - (middle - last) * is_last
-            )
-            self.model.add(self.sizes[number] >= used)
-            self.model.add(is_first + is_last <= used)
+    def _fit(self, place: int) -> None:
+        """How many layers a node holds: fewer as the first with the embedding, or as the last with the head."""
+        middle, first, last = (int(self.most[kind, place]) for kind in (MIDDLE, FIRST, LAST))
+        used, is_first, is_last, size = self.used[place], self.first[place], self.last[place], self.sizes[place]
+        for most, holds in ((middle, used), (first, is_first), (last, is_last)):
+            if not most:
+                self.model.add(holds == 0)
+        self.model.add(size <= middle * used - (middle - first) * is_first - (middle - last) * is_last)
+        self.model.add(size >= used)
+        self.model.add(is_first + is_last <= used)
 
     def _ring(self) -> None:
-        """The circuit leaves the depot (number `count`) to the first stage, and comes back to it from the last."""
-        hop, back, model = self.tables.hop, self.tables.back, self.model
-        places = range(self.count)
-        arcs: list[tuple[int, int, object]] = [(number, number, ~self.used[number]) for number in places]
-        arcs += [(self.count, number, self.first[number]) for number in places]
-        arcs += [(number, self.count, self.last[number]) for number in places]
-        for origin in places:
-            for target in places:
-                if origin == target or not np.isfinite(hop[origin, target]):
-                    continue
-                if self.policy == "spread" or self.steps(hop[origin, target]) <= self.limit:
-                    arc = self.arcs[origin, target] = model.new_bool_var(f"{origin} to {target}")
-                    arcs.append((origin, target, arc))
-                self.closing[origin, target] = model.new_bool_var(f"{origin} back to {target}")
-        model.add_circuit(arcs)
-        for number in places:
-            begins = [arc for (_, target), arc in self.closing.items() if target == number]
-            ends = [arc for (origin, _), arc in self.closing.items() if origin == number]
-            model.add(sum(begins) == self.first[number])
-            model.add(sum(ends) == self.last[number])
+        """The circuit leaves a depot to the first stage, and comes back to it from the last."""
+        depot = len(self.places)
+        arcs: list[tuple[int, int, cp_model.LiteralT]] = []
+        for place in self.places:
+            arcs.append((place, place, ~self.used[place]))
+            arcs.append((depot, place, self.first[place]))
+            arcs.append((place, depot, self.last[place]))
+        for pair in np.argwhere(np.isfinite(self.tables.hop)).tolist():
+            origin, target = int(pair[0]), int(pair[1])
+            if self.policy == "spread" or self._steps(float(self.tables.hop[origin, target])) <= self.limit:
+                arc = self.arcs[origin, target] = self.model.new_bool_var(f"{origin} to {target}")
+                arcs.append((origin, target, arc))
+            self.closing[origin, target] = self.model.new_bool_var(f"{origin} back to {target}")
+        self.model.add_circuit(arcs)
+        for place in self.places:
+            begins = [arc for (_, target), arc in self.closing.items() if target == place]
+            ends = [arc for (origin, _), arc in self.closing.items() if origin == place]
+            self.model.add(_sum(begins) == self.first[place])
+            self.model.add(_sum(ends) == self.last[place])
 
-    def _positions(self) -> None:
-        layers = self.tables.layers
+    def _cut(self) -> None:
+        """Stages begin and end at legal cuts only."""
         cuts = cp_model.Domain.from_values([int(cut) for cut in self.tables.cuts])
-        self.starts = [self.model.new_int_var_from_domain(cuts, f"start {i}") for i in range(self.count)]
-        self.ends = [self.model.new_int_var_from_domain(cuts, f"end {i}") for i in range(self.count)]
-        for number in range(self.count):
-            start, end = self.starts[number], self.ends[number]
-            self.model.add(end - start == self.sizes[number])
-            self.model.add(start == 0).only_enforce_if(self.first[number])
-            self.model.add(end == layers).only_enforce_if(self.last[number])
-            self.model.add(start == 0).only_enforce_if(~self.used[number])
+        starts = [self.model.new_int_var_from_domain(cuts, f"start {place}") for place in self.places]
+        ends = [self.model.new_int_var_from_domain(cuts, f"end {place}") for place in self.places]
+        for place in self.places:
+            self.model.add(ends[place] - starts[place] == self.sizes[place])
+            _only_if(self.model.add(starts[place] == 0), self.first[place])
+            _only_if(self.model.add(starts[place] == 0), ~self.used[place])
+            _only_if(self.model.add(ends[place] == self.tables.layers), self.last[place])
         for (origin, target), arc in self.arcs.items():
-            self.model.add(self.ends[origin] == self.starts[target]).only_enforce_if(arc)
+            _only_if(self.model.add(ends[origin] == starts[target]), arc)
 
-    def _objective(self) -> None:
-        hop, back = self.tables.hop, self.tables.back
-        times = [self._time(number) for number in range(self.count)]
+    def _minimise(self) -> None:
+        hops = {pair: self._steps(float(self.tables.hop[pair])) * arc for pair, arc in self.arcs.items()}
+        times = [self._time(place) for place in self.places]
         if self.policy == "latency":
-            total = sum(times)
-            total += sum(self.steps(hop[pair]) * arc for pair, arc in self.arcs.items())
-            total += sum(self.steps(back[pair]) * arc for pair, arc in self.closing.items())
+            backs = [self._steps(float(self.tables.back[pair])) * arc for pair, arc in self.closing.items()]
+            total = _sum([*times, *hops.values(), *backs])
             self.model.add(total <= self.limit)
             self.model.minimize(total)
             return
         pace = self.model.new_int_var(0, self.limit, "pace")
-        for time in times:
-            self.model.add(time <= pace)
-        if self.policy == "throughput":
-            for origin in range(self.count):
-                self.model.add(sum(self.steps(hop[pair]) * arc for pair, arc in self.arcs.items() if pair[0] == origin) <= pace)
+        for place, time_steps in enumerate(times):
+            self.model.add(time_steps <= pace)
+            if self.policy == "throughput":  # at most one arc leaves a node
+                self.model.add(_sum([hop for pair, hop in hops.items() if pair[0] == place]) <= pace)
         self.model.minimize(pace)
 
-    def _time(self, number: int) -> cp_model.LinearExprT:
-        """What the stage of a node takes, or its share under `spread`; nothing without one."""
+    def _time(self, place: int) -> cp_model.LinearExprT:
+        """What the stage of a node takes, in steps, or its share under `spread`; nothing without one."""
         values = self.tables.share if self.policy == "spread" else self.tables.us
-        middle = values[MIDDLE, number, 1 : self.most[MIDDLE, number] + 1]
-        last = values[LAST, number, 1 : self.most[LAST, number] + 1]
-        used, is_last, size = self.used[number], self.last[number], self.sizes[number]
+        middle, first, last = (
+            values[kind, place, 1 : int(self.most[kind, place]) + 1] for kind in (MIDDLE, FIRST, LAST)
+        )
+        used, is_first, is_last, size = self.used[place], self.first[place], self.last[place], self.sizes[place]
         if not len(middle):
             return 0
         lines = _hull(middle)
-        extra = float((last - middle[: len(last)]).min()) if len(last) else 0.0
-        if self.policy == "spread":
-            extra_first = values[FIRST, number, 1] - middle[0] if self.most[FIRST, number] else 0.0
-        is_line = len(lines) == 1 and lines[0].is_exact and np.allclose(last - middle[: len(last)], extra, rtol=1e-9)
-        if is_line:
-            base, slope = lines[0].base, lines[0].slope
-            time = self.steps(base) * used + self.steps(slope) * size + self.steps(extra) * is_last
-            if self.policy == "spread":
-                time += self.steps(extra_first) * self.first[number]
-            return time
-        time = self.model.new_int_var(0, self.limit, f"time {number}")
-        for line in lines:
-            self.model.add(
-                time >= self.steps(line.base) * used + self.steps(line.slope) * size + self.steps(extra) * is_last
-            )
-        if not all(line.is_exact for line in lines):
-            self._element(time, middle, size, used)
-        last_lines = _hull(last) if len(last) else []
-        for line in last_lines:
-            self.model.add(time >= self.steps(line.base) + self.steps(line.slope) * size).only_enforce_if(is_last)
-        if not all(line.is_exact for line in last_lines):
-            self._element(time, last, size, is_last)
-        return time
+        head = last - middle[: len(last)]
+        least_head = float(head.min(initial=np.inf)) if len(head) else 0.0
+        ends = self._steps(least_head) * is_last  # what the head adds at least
+        if self.policy == "spread" and len(first):
+            ends += self._steps(float(first[0] - middle[0])) * is_first
+        rows = [self._steps(line.base) * used + self._steps(line.slope) * size + ends for line in lines]
+        is_told = all(line.is_exact for line in lines)
+        if len(lines) == 1 and is_told and bool(np.all(head <= least_head + SLACK * (abs(least_head) + middle[-1]))):
+            return rows[0]
+        result = self.model.new_int_var(0, self.limit, f"time {place}")
+        for row in rows:
+            self.model.add(result >= row)
+        if not is_told:
+            self._look_up(result, middle, size, used)
+        self._with_head(result, last, size, is_last)
+        return result
 
-    def _element(self, time: cp_model.IntVar, values: Floats, size: cp_model.IntVar, holds: cp_model.IntVar) -> None:
-        """`time` is at least the value of that many layers, if `holds`."""
-        steps = [0, *(self.steps(value) for value in values)]
+    def _with_head(
+        self, result: cp_model.IntVar, last: Floats, size: cp_model.IntVar, is_last: cp_model.IntVar
+    ) -> None:
+        """The same of a last stage: the head may push layers to a slower device."""
+        lines = _hull(last) if len(last) else []
+        for line in lines:
+            row = self._steps(line.base) + self._steps(line.slope) * size
+            _only_if(self.model.add(result >= row), is_last)
+        if not all(line.is_exact for line in lines):
+            self._look_up(result, last, size, is_last)
+
+    def _look_up(self, result: cp_model.IntVar, values: Floats, size: cp_model.IntVar, holds: cp_model.IntVar) -> None:
+        """`result` is at least the value of that many layers, if `holds`."""
+        steps = [0, *(self._steps(float(value)) for value in values)]
         steps += [0] * (self.tables.layers + 1 - len(steps))
         least = self.model.new_int_var(0, max(steps), "")
         self.model.add_element(size, steps, least)
-        self.model.add(time >= least).only_enforce_if(holds)
-
-    def run(self, limit_s: float, hint: Chain | None) -> Chain:
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = limit_s
-        solver.parameters.num_workers = WORKERS
-        self.solver = solver
-        if hint is not None:
-            self._hint(hint)
-        status = solver.solve(self.model)
-        if status == cp_model.INFEASIBLE:
-            return Chain(is_proven=True)
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return Chain()
-        following = {origin: target for (origin, target), arc in self.arcs.items() if solver.value(arc)}
-        at = next(number for number in range(self.count) if solver.value(self.first[number]))
-        order = [at]
-        while at in following:
-            at = following[at]
-            order.append(at)
-        ends = np.cumsum([solver.value(self.sizes[number]) for number in order])
-        nodes = tuple(self.tables.nodes[number].node for number in order)
-        return Chain(nodes, tuple(int(end) for end in ends), status == cp_model.OPTIMAL)
+        _only_if(self.model.add(result >= least), holds)
 
     def _hint(self, hint: Chain) -> None:
-        place = {node.node: number for number, node in enumerate(self.tables.nodes)}
-        order = [place[node] for node in hint.nodes]
-        sizes = dict(zip(order, np.diff([0, *hint.ends]), strict=True))
-        for number in range(self.count):
-            self.model.add_hint(self.used[number], number in order)
-            self.model.add_hint(self.sizes[number], int(sizes.get(number, 0)))
-            self.model.add_hint(self.first[number], number == order[0])
-            self.model.add_hint(self.last[number], number == order[-1])
-        pairs = set(zip(order, order[1:], strict=False))
+        """Where to begin: what is known already."""
+        number = {node.node: place for place, node in enumerate(self.tables.nodes)}
+        order = [number[node] for node in hint.nodes]
+        sizes = dict(zip(order, np.diff([0, *hint.ends]).tolist(), strict=True))
+        for place in self.places:
+            self.model.add_hint(self.used[place], place in sizes)
+            self.model.add_hint(self.sizes[place], int(sizes.get(place, 0)))
+            self.model.add_hint(self.first[place], place == order[0])
+            self.model.add_hint(self.last[place], place == order[-1])
+        pairs = set(pairwise(order))
         for pair, arc in self.arcs.items():
             self.model.add_hint(arc, pair in pairs)
         for pair, arc in self.closing.items():
             self.model.add_hint(arc, pair == (order[-1], order[0]))
 
 
+def _sum(terms: Sequence[cp_model.LinearExprT]) -> cp_model.LinearExprT:
+    expression: Any = cp_model.LinearExpr  # its overloads are typed in part only
+    return cast("cp_model.LinearExprT", expression.sum(list(terms))) if terms else 0
+
+
+def _only_if(constraint: cp_model.Constraint, holds: cp_model.LiteralT) -> None:
+    """The constraint counts only if the literal is true."""
+    loose: Any = constraint  # as above
+    loose.only_enforce_if(holds)
+
+
 @dataclass(frozen=True, slots=True)
-class Line:
+class _Line:
     """`base + slope · layers`, below a table and touching it."""
 
     base: float
@@ -249,12 +261,12 @@ class Line:
     """Whether the table lies on it from where it begins to where the next one does."""
 
 
-def _hull(values: Floats) -> list[Line]:
+def _hull(values: Floats) -> list[_Line]:
     """The lines of the lower convex hull of `values`, which stand for 1, 2 … layers."""
     if len(values) == 1:
-        return [Line(float(values[0]), 0.0, is_exact=True)]
+        return [_Line(float(values[0]), 0.0, is_exact=True)]
     corners: list[int] = []
-    slack = 1e-9 * float(np.abs(values).max())
+    slack = SLACK * float(np.abs(values).max())
     for place in range(len(values)):
         while len(corners) > 1:
             a, b = corners[-2], corners[-1]
@@ -263,10 +275,10 @@ def _hull(values: Floats) -> list[Line]:
                 break
             corners.pop()
         corners.append(place)
-    lines: list[Line] = []
-    for a, b in zip(corners, corners[1:], strict=False):
+    lines: list[_Line] = []
+    for a, b in pairwise(corners):
         slope = float(values[b] - values[a]) / (b - a)
         base = float(values[a]) - slope * (a + 1)
         inner = base + slope * np.arange(a + 1, b + 2)
-        lines.append(Line(base, slope, bool((np.abs(values[a : b + 1] - inner) <= slack).all())))
+        lines.append(_Line(base, slope, bool((np.abs(values[a : b + 1] - inner) <= slack).all())))
     return lines

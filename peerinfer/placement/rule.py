@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from peerinfer.placement import greedy
 from peerinfer.placement.chains import SLACK, chains, settled
 from peerinfer.placement.plan import Plan
 from peerinfer.placement.problem import NodeNumbers, Problem

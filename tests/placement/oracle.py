@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from peerinfer.placement.problem import NodeNumbers, Problem
 
@@ -29,6 +30,11 @@ def stage_memory(problem: Problem, node: NodeNumbers, start: int, end: int) -> i
     if end == model.layers:
         total += model.head_bytes
     return total
+
+
+def whole_memory(node: NodeNumbers) -> int:
+    """Bytes of all its devices; 1 for none, so that it can be divided by."""
+    return max(1, sum(device.memory_bytes for device in node.devices))
 
 
 def stage_time(problem: Problem, node: NodeNumbers, layers: int, *, is_first: bool, is_last: bool) -> float:
@@ -88,14 +94,8 @@ def value_of(problem: Problem, stages: Sequence[Stage]) -> float:
         stage_time(problem, nodes[name], end - start, is_first=start == 0, is_last=end == model.layers)
         for name, start, end in stages
     ]
-    shares = [
-        stage_memory(problem, nodes[name], start, end) / max(1, sum(device.memory_bytes for device in nodes[name].devices))
-        for name, start, end in stages
-    ]
-    hops = [
-        hop_time(problem, before[0], after[0], model.activation_bytes)
-        for before, after in zip(stages, stages[1:], strict=False)
-    ]
+    shares = [stage_memory(problem, nodes[name], start, end) / whole_memory(nodes[name]) for name, start, end in stages]
+    hops = [hop_time(problem, before[0], after[0], model.activation_bytes) for before, after in pairwise(stages)]
     back = hop_time(problem, stages[-1][0], stages[0][0], 0) if len(stages) > 1 else 0.0
     if not math.isfinite(sum(times) + sum(hops) + back):
         return math.inf
@@ -138,15 +138,10 @@ class _Walk:
         time = stage_time(self.problem, node, size, is_first=is_first, is_last=is_last)
         if self.problem.policy != "spread" or time == math.inf:
             return time
-        start = 0 if is_first else 1
-        end = start + size
-        total = stage_memory(self.problem, node, start, end if not is_last else self.layers)
-        layer = self.problem.model.layer_bytes + self.problem.model.kv_bytes * self.problem.room.context * self.problem.room.slots
-        if is_last:
-            total -= (self.layers - start - size) * layer
-        elif end == self.layers:
-            total -= self.problem.model.head_bytes
-        return total / max(1, sum(device.memory_bytes for device in node.devices))
+        model, room = self.problem.model, self.problem.room
+        total = node.stage_bytes + size * (model.layer_bytes + model.kv_bytes * room.context * room.slots)
+        total += (model.embedding_bytes if is_first else 0) + (model.head_bytes if is_last else 0)
+        return total / whole_memory(node)
 
     def _hop(self, a: str, b: str, size_bytes: int) -> float:
         time = hop_time(self.problem, a, b, size_bytes)
