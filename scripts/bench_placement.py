@@ -35,9 +35,8 @@ CLUSTERS = 500
 
 async def main(seeds: int) -> None:
     """Prints one table after the other."""
-    print(
-        f"machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
-    )
+    system = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    print(f"machine: {os.cpu_count()} cores, {system}")
     planner = Planner()
     if planner.trouble:
         print(planner.trouble)
@@ -90,9 +89,8 @@ async def _short(planner: Planner, seeds: int) -> None:
         times.append(time.perf_counter() - began_s)
         answered += plan.stages == greedy.place(problem).stages
         await planner.solve(large_cluster(8, 32, 0, "latency", "each"), LIMIT_S)  # lets the child come to rest
-    print(
-        f"\nlimit of {SHORT_S * 1000:.0f} ms, 32 × 126: greedy plan in {answered}/{seeds}, worst {max(times) * 1000:.0f} ms"
-    )
+    worst_ms = max(times) * 1000
+    print(f"\nlimit of {SHORT_S * 1000:.0f} ms, 32 × 126: greedy plan in {answered}/{seeds}, worst {worst_ms:.0f} ms")
 
 
 async def _gaps(planner: Planner) -> None:
@@ -102,9 +100,8 @@ async def _gaps(planner: Planner) -> None:
             gap for seed in range(CLUSTERS) if (gap := await _gap(planner, small_cluster(seed, policy))) is not None
         ]
         exact = sum(gap < 1e-4 for gap in gaps)
-        print(
-            f"{policy:<11} greedy's gap: mean {statistics.mean(gaps):.2%}, worst {max(gaps):.1%}, none in {exact}/{len(gaps)}"
-        )
+        mean, worst = statistics.mean(gaps), max(gaps)
+        print(f"{policy:<11} greedy's gap: mean {mean:.2%}, worst {worst:.1%}, none in {exact}/{len(gaps)}")
 
 
 async def _gap(planner: Planner, problem: Problem) -> float | None:
