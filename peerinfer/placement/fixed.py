@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peerinfer.errors import BadRequest, NoPlacement
-from peerinfer.placement import costs
+from peerinfer.placement.costs import placed, predict
 from peerinfer.placement.plan import PlacedStage, Plan, in_words, stage_bytes
 from peerinfer.placement.problem import Excluded, ModelNumbers, NodeNumbers, Problem
 
@@ -19,39 +19,49 @@ def place_fixed(problem: Problem, wanted: Sequence[Wanted]) -> Plan:
     Raises `BadRequest` if they are not one sound split of the model over known nodes, `NoPlacement` if a node they
     name cannot take part, or not hold so much, or does not reach the next one.
     """
-    model = problem.model
     ordered = sorted(wanted, key=lambda stage: stage[1:])
-    _check_ranges(model, ordered)
-    found = [_find(name, problem.nodes, problem.excluded) for name, _, _ in ordered]
+    _check_ranges(problem.model, ordered)
+    found = [_find(name, problem) for name, _, _ in ordered]
     twice = next((node.name for number, node in enumerate(found) if node in found[:number]), "")
     if twice:
         raise BadRequest(f"The node {twice} stands twice in the stages; give each node one range of layers.")
-    stages: list[PlacedStage] = []
-    for node, (_, start, end) in zip(found, ordered, strict=True):
-        stage = costs.placed(problem, node.node, start, end)
-        if stage is None:
-            raise NoPlacement(_too_much(problem, node, start, end))
-        stages.append(stage)
+    ranges = [(start, end) for _, start, end in ordered]
+    stages = tuple(_stage(problem, node, start, end) for node, (start, end) in zip(found, ranges, strict=True))
+    _check_links(problem, found)
+    return Plan(stages, predict(problem, stages), "fixed")
+
+
+def _check_links(problem: Problem, found: Sequence[NodeNumbers]) -> None:
+    """Each stage must reach the next one, and the last one the first."""
     wires = problem.wires()
     for node, following in zip(found, [*found[1:], found[0]], strict=True):
-        if len(found) > 1 and (node.node, following.node) not in wires:
+        if node is not following and (node.node, following.node) not in wires:
             raise NoPlacement(
                 f"{node.name} has no link to {following.name}, to which it would send. Put them in another order."
             )
-    return Plan(tuple(stages), costs.predict(problem, stages), "rule")
 
 
-def _too_much(problem: Problem, node: NodeNumbers, start: int, end: int) -> str:
-    """Why `node` cannot hold these layers."""
+def _stage(problem: Problem, node: NodeNumbers, start: int, end: int) -> PlacedStage:
+    stage = placed(problem, node.node, start, end)
+    if stage is not None:
+        return stage
     needed = stage_bytes(problem.model, problem.room, start, end) + node.stage_bytes
-    if needed > node.memory_bytes:
-        return (
-            f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.memory_bytes)}:"
-            f" {in_words(needed - node.memory_bytes)} are short. Give it fewer layers, or try a smaller --context."
-        )
-    if node.layers_max is not None and end - start > node.layers_max:
-        return f"{node.name} has room on its disk for {node.layers_max} layers, not {end - start}. Give it fewer."
-    return f"Layers {start}-{end} do not fit the devices of {node.name} one by one. Give it fewer layers."
+    short = max(0, needed - node.memory_bytes)
+    if not short:
+        raise NoPlacement(f"Layers {start}-{end} do not fit {node.name}: {_narrow(node, end - start)}")
+    raise NoPlacement(
+        f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.memory_bytes)}: "
+        f"{in_words(short)} are short. Give it fewer layers, or try a smaller --context."
+    )
+
+
+def _narrow(node: NodeNumbers, layers: int) -> str:
+    """Why layers do not fit a node that has enough memory for them."""
+    if node.layers_max is not None and layers > node.layers_max:
+        return f"its disk has room for {node.layers_max}. Give it fewer."
+    if node.table_us and layers >= len(node.table_us):
+        return f"its speed is told for at most {len(node.table_us) - 1}. Give it fewer."
+    return "none of its devices has room for the head, or they leave a rest each. Give it fewer."
 
 
 def _check_ranges(model: ModelNumbers, ordered: list[Wanted]) -> None:
@@ -82,9 +92,9 @@ def _legal(cuts: tuple[int, ...]) -> str:
     return f"It can be cut at {shown}{' and further layers' if len(inner) > 16 else ''}."
 
 
-def _find(wanted: str, nodes: Sequence[NodeNumbers], excluded: Sequence[Excluded]) -> NodeNumbers:
+def _find(wanted: str, problem: Problem) -> NodeNumbers:
     """The node with this id, or else the only one with this name."""
-    everybody = (*nodes, *excluded)
+    everybody = (*problem.nodes, *problem.excluded)
     matches = [node for node in everybody if node.node == wanted] or [node for node in everybody if node.name == wanted]
     if not matches:
         known = ", ".join(sorted(node.name for node in everybody)) or "none"

@@ -23,7 +23,8 @@ from peerinfer.placement.orders import changes, rearranged, starts, widened
 from peerinfer.placement.plan import Plan
 from peerinfer.placement.problem import Problem
 from peerinfer.placement.ranking import best, plan_of
-from peerinfer.placement.refusal import why_not
+from peerinfer.placement.rule import by_rule
+from peerinfer.placement.shortage import why_not
 from peerinfer.placement.tables import SOLO, Tables, Whole, tabulate
 
 NODES_MAX: Final = 64
@@ -37,18 +38,19 @@ KEPT: Final = 2
 
 
 def place(problem: Problem) -> Plan:
-    """A good plan for `problem`.
+    """A good plan for `problem`; where no search is needed the best one, by `rule.py`.
 
     Raises `NoPlacement` with a sentence that says what is short, what to try, and who was left out and why.
     """
     found = find(problem)
-    if found is None:
+    plan = by_rule(problem, found) or found
+    if plan is None:
         raise NoPlacement(why_not(problem))
-    return found
+    return plan
 
 
 def find(problem: Problem) -> Plan | None:
-    """The same; None if no plan was found."""
+    """A good plan by search alone; None if none was found."""
     plans: list[Plan] = []
     tables = tabulate(_largest(problem))
     if problem.min_nodes <= 1:

@@ -1,7 +1,7 @@
 """Which of several sound plans is taken: the better one by the policy, and of equal ones always the same.
 
 Of equal ones the one with fewer stages wins, then the one whose nodes have the weights already, then the ring that
-begins with the node that asks, then the one that fills memory least, then the lesser ids.
+begins with the node that asks, then the one that fills memory least, then the one with the roomier nodes first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STEPS_PER_US: Final = 1000
 STEPS_OF_SHARE: Final = 1_000_000
 """Shares of memory are compared in millionths."""
 
-Key = tuple[int, int, int, bool, int, int, tuple[tuple[str, int], ...]]
+Key = tuple[int, int, int, bool, int, int, tuple[tuple[int, str, int], ...]]
 
 
 def largest_share(problem: Problem, stages: Stages) -> float:
@@ -47,7 +47,7 @@ def key(problem: Problem, plan: Plan) -> Key:
         stages[0].node != problem.first,
         further,
         share,
-        tuple((stage.node, stage.last_layer) for stage in stages),
+        tuple((-problem.node(stage.node).memory_bytes, stage.node, stage.last_layer) for stage in stages),
     )
 
 

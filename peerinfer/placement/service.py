@@ -18,8 +18,8 @@ from peerinfer.placement import greedy
 from peerinfer.placement.plan import Plan
 from peerinfer.placement.problem import Problem
 from peerinfer.placement.ranking import best, objective, plan_of
-from peerinfer.placement.refusal import why_not
 from peerinfer.placement.rule import by_rule, is_whole_only
+from peerinfer.placement.shortage import why_not
 from peerinfer.placement.solver_calls import CHAIN_MAX_BYTES, SOLVE, Chain, Task
 from peerinfer.process.child import Child
 

@@ -17,15 +17,13 @@ NODES = [
     NodeNumbers("c" * 32, "twin", (Compute(5000),)),
     NodeNumbers("d" * 32, "twin", (Compute(5000),)),
 ]
+LINK = LinkNumbers("", "", 0.0)
 EXCLUDED = [Excluded("e" * 32, "attic", "is unreachable")]
 
 
-def problem(model: ModelNumbers) -> Problem:
-    return Problem(model, Room(1, 1), tuple(NODES), default_link=LinkNumbers("", "", 0.0), excluded=tuple(EXCLUDED))
-
-
 def placed(*wanted: Wanted) -> list[tuple[str, int, int, int]]:
-    stages = place_fixed(problem(MODEL), wanted).stages
+    problem = Problem(MODEL, Room(1, 1), tuple(NODES), default_link=LINK, excluded=tuple(EXCLUDED))
+    stages = place_fixed(problem, wanted).stages
     return [(stage.node[0], stage.first_layer, stage.last_layer, stage.memory_bytes) for stage in stages]
 
 
@@ -60,4 +58,4 @@ def test_each_fault_has_its_sentence(wanted: list[Wanted], kind: type[PeerinferE
 def test_a_model_that_must_run_whole_says_so() -> None:
     whole = ModelNumbers(layers=4, layer_bytes=1, embedding_bytes=0, head_bytes=0, kv_bytes=0, legal_cuts=())
     with pytest.raises(BadRequest, match="It runs whole on one node only"):
-        place_fixed(problem(whole), [("kitchen", 0, 2), ("desk", 2, 4)])
+        place_fixed(Problem(whole, Room(1, 1), tuple(NODES), default_link=LINK), [("kitchen", 0, 2), ("desk", 2, 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise, permutations
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from peerinfer.errors import NoPlacement
 from peerinfer.placement import greedy
-from peerinfer.placement.plan import PlacedStage, Stages, stage_bytes
+from peerinfer.placement.plan import PlacedStage, stage_bytes
 from peerinfer.placement.problem import Compute, Excluded, LinkNumbers, ModelNumbers, NodeNumbers, Problem, Room
 
 MODEL = ModelNumbers(layers=30, layer_bytes=100, embedding_bytes=0, head_bytes=0, kv_bytes=0)
@@ -22,30 +23,10 @@ def node(name: str, usable_bytes: int) -> NodeNumbers:
     return NodeNumbers(name, name.upper(), (Compute(usable_bytes),))
 
 
-def place(
-    model: ModelNumbers,
-    room: Room,
-    nodes: Sequence[NodeNumbers],
-    *,
-    min_nodes: int = 1,
-    policy: str = "latency",
-    first: str = "",
-    holders: tuple[str, ...] = (),
-    excluded: Sequence[Excluded] = (),
-) -> Stages:
-    """Where nothing is known but memory."""
-    problem = Problem(
-        model,
-        room,
-        tuple(nodes),
-        default_link=LinkNumbers("", "", 0.0),
-        policy=policy,
-        min_nodes=min_nodes,
-        first=first,
-        holders=holders,
-        excluded=tuple(excluded),
-    )
-    return greedy.place(problem).stages
+def place(model: ModelNumbers, room: Room, nodes: Sequence[NodeNumbers], **wishes: object) -> Sequence[PlacedStage]:
+    """Where nothing but memory matters."""
+    problem = Problem(model, room, tuple(nodes), default_link=LinkNumbers("", "", 0.0))
+    return greedy.place(replace(problem, **wishes)).stages
 
 
 def layout(stages: Sequence[PlacedStage]) -> list[tuple[str, int, int]]:
@@ -133,7 +114,7 @@ def test_spread_takes_all() -> None:
 def test_layers_follow_free_memory() -> None:
     nodes = [node("a", 2000), node("b", 4000), node("c", 6000)]
     stages = place(MODEL, ROOM, nodes, min_nodes=3)
-    assert layout(stages) == [("a", 0, 5), ("b", 5, 15), ("c", 15, 30)]
+    assert layout(stages) == [("c", 0, 15), ("b", 15, 25), ("a", 25, 30)]
 
 
 def test_the_head_counts_on_the_last_stage_and_the_embedding_on_the_first() -> None:
@@ -204,4 +185,4 @@ def test_the_refusal_says_when_only_the_pieces_do_not_fit() -> None:
 def test_the_refusal_names_who_was_left_out_and_why() -> None:
     excluded = [Excluded("c", "C", "is unreachable"), Excluded("d", "D", "does not have the file of tiny")]
     with pytest.raises(NoPlacement, match=r"Left out: C is unreachable; D does not have the file of tiny."):
-        place(MODEL, ROOM, [node("a", 10)], excluded=excluded)
+        place(MODEL, ROOM, [node("a", 10)], excluded=tuple(excluded))
