@@ -42,6 +42,7 @@ from peerinfer.net.tls import MeshTrust
 from peerinfer.node.portrait import ENGINES, Figures, Portrait, held_model
 from peerinfer.node.roster_exchange import RosterExchange
 from peerinfer.node.signatures import Signatures
+from peerinfer.node.solving import Solver
 from peerinfer.node.speeds import Speeds
 from peerinfer.pipeline.gateway import Gateway
 from peerinfer.pipeline.service import PipelineService
@@ -90,6 +91,7 @@ class MeshSession:
             collector=self._collector,
             clock=monotonic,
         )
+        self.solver = Solver()
         self._signatures = Signatures(identity)
         self._gossip = GossipService(
             identity,
@@ -144,6 +146,7 @@ class MeshSession:
         await self._dialer.close()
         if self.discovery is not None:
             await self.discovery.close()
+        await self.solver.stop()
         await self._pipeline.stop()
         await self._tokenizers.stop()
         if self._warehouse.library.peers is self._bulk:
@@ -175,6 +178,7 @@ class MeshSession:
             woke=self._woke,
             nearby=self._nearby,
             measured=self._measured,
+            solve=self.solver.solve,
         )
 
     def _told_links(self) -> tuple[LinkFigure, ...]:
