@@ -9,6 +9,7 @@ from peerinfer.control.state import Instance
 from peerinfer.election.effects import LeaderChanged, SaveBallot
 from peerinfer.net.effects import SendTo
 from peerinfer.net.frames import Epoch
+from peerinfer.placement.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,14 @@ class StopStage:
 
 
 @dataclass(frozen=True, slots=True)
+class SolvePlacement:
+    """Have the solver look at a problem, in the background, and hand in its plan under this number."""
+
+    number: int
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A request of this node got its reply. `code` is empty on success."""
 
@@ -79,6 +88,7 @@ Effect = (
     | Broadcast
     | StartStage
     | StopStage
+    | SolvePlacement
     | Answered
     | LeaderChanged
     | InstancesChanged

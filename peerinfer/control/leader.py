@@ -16,12 +16,14 @@ from peerinfer.control.effects import Effects
 from peerinfer.control.intents import Intent, IntentBook
 from peerinfer.control.members import Member, Members, named
 from peerinfer.control.messages import Ballot, HeldPart, LoadRequest, StageReport, StagesHeld, UnloadRequest
+from peerinfer.control.moves import Moves
 from peerinfer.control.placed import Placed
 from peerinfer.control.placements import Placements
 from peerinfer.control.state import Instance, InstanceState
 from peerinfer.control.wish_desk import WishDesk
 from peerinfer.errors import NoLeader, NoPlacement, PeerinferError
 from peerinfer.gossip.liveness import Liveness
+from peerinfer.placement.plan import Plan
 
 STALLED_AFTER_S: Final = 600.0
 """Loading without any progress for this long has failed: even a slow disk reports progress before."""
@@ -48,6 +50,7 @@ class Leader:
         self._all = Placements(intents)
         self._out = self._all.out
         self._desk = WishDesk(intents, self._all)
+        self._moves = Moves(self._all, intents)
         self._members: Members = ()
         self._heard: set[str] = set()
         """Workers that told under this leader what they hold."""
@@ -80,6 +83,8 @@ class Leader:
     def resign(self) -> None:
         """Somebody else leads, or nobody. Those who wait ask the next leader themselves."""
         self._all.clear()
+        self._desk.clear()
+        self._moves.clear()
         self._heard.clear()
 
     def see(self, members: Members, workers: frozenset[str], now: float) -> Effects:
@@ -124,11 +129,21 @@ class Leader:
             self._look_at(placed, now)
         for intent in self._intents.wanted():
             self._settle(intent, now)
+        self._desk.look_again(now)
+        if self._all.has_heard_all:
+            self._moves.tick(now)
         if not is_due:
             return self._out.empty(self.instances)
         self._retell_at = now + RETELL_S
         asking = (self._workers - self._heard) | {node for placed in self._all for node in placed.quiet(now - QUIET_S)}
         return (*self._out.empty(self.instances), *self._out.again(self.instances, tuple(sorted(asking))))
+
+    def solved(self, number: int, plan: Plan | None, now: float) -> Effects:
+        """The solver answered a question; None if it has no plan. Requests that wait for it are served at once."""
+        if self._out.ballot is None or not self._out.advice.answered(number, plan):
+            return ()
+        self._desk.look_again(now)
+        return self._out.empty(self.instances)
 
     def receive(self, sender: str, message: object, now: float) -> Effects:
         """Takes `LoadRequest`, `UnloadRequest`, `StagesHeld` and `StageReport`."""
@@ -230,7 +245,7 @@ class Leader:
             for placed in same:
                 if placed is not best and placed.state is _FAILED:
                     self._all.remove(placed)
-                elif placed is not best and placed.is_live:
+                elif placed is not best and placed.is_live and placed.replaces != best.key:
                     best.waiting, placed.waiting = placed.waiting, []
                     self._out.answer(best)
                     self._all.drain(placed, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from peerinfer.control.advice import Advice
 from peerinfer.control.effects import Broadcast, Effects, SaveIntents
 from peerinfer.control.intents import IntentBook
 from peerinfer.control.messages import Ballot, DropStage, Instances, Intents, LoadStage, RequestReply
@@ -33,12 +34,15 @@ class Outbox:
         self._commands: list[SendTo] = []
         self._replies: list[SendTo] = []
         self._answered: dict[tuple[str, str], SendTo] = {}
+        self.advice = Advice()
+        """What this leader asked the solver; its questions go out with everything else."""
 
     def clear(self) -> None:
         """This node leads no more: what was not said stays unsaid."""
         self.ballot, self.changed = None, False
         self._stated, self._commands, self._replies = [], [], []
         self._answered.clear()
+        self.advice.clear()
 
     def state(self, statement: bytes) -> None:
         """An intent that was just minted: it is saved and told before anything else happens."""
@@ -120,7 +124,7 @@ class Outbox:
             self._listed = self._next_version()
             news = (Broadcast(Instances(self.ballot, self._listed, instances)),)
             self.changed = False
-        effects = (*stated, *self._commands, *news, *self._replies)
+        effects = (*stated, *self._commands, *news, *self._replies, *self.advice.take_questions())
         self._stated, self._commands, self._replies = [], [], []
         return effects
 

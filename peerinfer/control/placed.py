@@ -43,6 +43,10 @@ class Placed:
     """How often it was lost in a row, each time soon after it had been placed."""
     retry_at: float = math.inf
     """When a failed one is tried again (seconds)."""
+    replaces: Key | None = None
+    """The older epoch that serves until this one is ready; None for one that is no move."""
+    makes_room: bool = False
+    """Whether it drains so that the same model can be placed elsewhere."""
 
     @property
     def key(self) -> Key:

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from peerinfer.control.advice import StillPlanning
+from peerinfer.control.drawing import Drawn, Table
 from peerinfer.control.intents import Intent, IntentBook
 from peerinfer.control.members import Members
 from peerinfer.control.messages import HeldPart
 from peerinfer.control.outbox import Outbox
 from peerinfer.control.placed import Key, Placed
-from peerinfer.control.planning import Wishes, model_of, plan
-from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.control.planning import Wishes, model_of
+from peerinfer.control.problems import Standing, problem_of
+from peerinfer.control.state import Instance, InstanceState
 from peerinfer.errors import EngineError, NoLeader, NoPlacement, PeerinferError, StageLost
 from peerinfer.net.frames import Epoch
+from peerinfer.placement.problem import Problem
 
 INSTANCES_MAX: Final = 16
 """More models at once than a home mesh has memory for; each costs a child process on every node of it."""
@@ -92,10 +96,10 @@ class Placements:
     ) -> Placed:
         """Plans as if `leaving` were gone already, mints the intent once there is a plan, and commands the stages.
 
-        Raises `NoPlacement` or `BadRequest`, with nothing changed.
+        Raises `StillPlanning`, `NoPlacement` or `BadRequest`, with nothing changed.
         """
-        stages = self._plan(model, wishes, first, leaving)
-        return self._record(mint(), stages, now)
+        drawn = self.draw(model, wishes, now, first=first, leaving=leaving)
+        return self._record(mint(), drawn, now)
 
     def place_wanted(self, intent: Intent, now: float) -> Placed:
         """Places what is wanted as it was asked for, or as near to that as the nodes that are here allow.
@@ -103,29 +107,58 @@ class Placements:
         Raises `NoLeader` while that is not known yet, `NoPlacement` or `BadRequest`.
         """
         wishes = intent.wishes
+        if any(one.makes_room for one in self._placed.values() if one.instance.digest == intent.digest):
+            raise StillPlanning(f"{intent.model} is being moved to other nodes.")
         try:
-            stages = self._plan(intent.model, wishes, intent.first, ())
+            drawn = self.draw(intent.model, wishes, now, first=intent.first)
+        except StillPlanning:
+            raise
         except PeerinferError:
             nearest = replace(wishes, min_nodes=max(1, min(wishes.min_nodes, len(self.obeying))), stages=())
             if self.is_joining:
                 raise NoLeader("It is placed as soon as the nodes that are here have joined.") from None
             if nearest == wishes:
                 raise
-            stages = self._plan(intent.model, nearest, intent.first, ())
-        return self._record(intent, stages, now)
+            drawn = self.draw(intent.model, nearest, now, first=intent.first)
+        return self._record(intent, drawn, now)
 
-    def _plan(self, model: str, wishes: Wishes, first: str, leaving: Sequence[Placed]) -> tuple[StagePlace, ...]:
+    def draw(
+        self,
+        model: str,
+        wishes: Wishes,
+        now: float,
+        *,
+        first: str = "",
+        leaving: Sequence[Placed] = (),
+        is_strict: bool = False,
+    ) -> Drawn:
+        """A plan beside all that stands, but for `leaving`. Raises as `Table.draw`."""
         held = model_of(wishes.digest, self.members)
         if held is None:
             raise NoPlacement(f"No node that is up has the file of {model} any more.")
         staying = [one for one in self._placed.values() if one not in leaving and one.state is not _FAILED]
         if len(staying) >= INSTANCES_MAX:
             raise NoPlacement(f"{INSTANCES_MAX} models are loaded already; unload one first.")
-        standing = [one.instance for one in staying]
-        going = [one.instance for one in leaving]
-        return plan(held, wishes, self.members, standing, obeying=self.obeying, first=first, leaving=going)
+        return Table(self.members, self.obeying, self.out.advice).draw(
+            held,
+            wishes,
+            now,
+            standing=[one.instance for one in staying],
+            leaving=[one.instance for one in leaving],
+            first=first,
+            is_strict=is_strict,
+        )
 
-    def _record(self, intent: Intent, stages: tuple[StagePlace, ...], now: float) -> Placed:
+    def problem_without(self, placed: Placed, intent: Intent) -> Problem | None:
+        """The problem of placing `placed` anew as if it were gone, on all nodes that may; None without a file."""
+        held = model_of(placed.instance.digest, self.members)
+        if held is None:
+            return None
+        stays = [one.instance for one in self._placed.values() if one is not placed and one.state is not _FAILED]
+        standing = Standing(stays, (placed.instance,))
+        return problem_of(held, intent.wishes, self.members, standing, obeying=self.obeying, is_lenient=True)
+
+    def _record(self, intent: Intent, drawn: Drawn, now: float) -> Placed:
         ballot = self.out.ballot
         if ballot is None:
             raise NoPlacement("This node does not lead the mesh any more.")
@@ -136,9 +169,10 @@ class Placements:
             digest=intent.digest,
             epoch=Epoch(ballot.counter, ballot.node, self._minted),
             state=_LOADING,
-            stages=stages,
+            stages=drawn.stages,
             context=intent.context,
             slots=intent.slots,
+            forecast=drawn.forecast,
         )
         placed = Placed(instance, now, now)
         self._placed[placed.key] = placed
@@ -152,6 +186,21 @@ class Placements:
         placed = self._placed[intent.id, NO_EPOCH] = Placed(instance, now, now, retry_at=now + RETRY_S)
         placed.become(_FAILED, reason)
         self.out.changed = True
+
+    # Moving
+
+    def move(self, placed: Placed, intent: Intent, drawn: Drawn, reason: str, now: float) -> Placed:
+        """Places what stands anew beside itself: the old epoch serves until the new one is ready, then it drains."""
+        fresh = self._record(intent, drawn, now)
+        fresh.replaces = placed.key
+        fresh.become(_LOADING, reason)
+        return fresh
+
+    def make_room(self, placed: Placed, reason: str, now: float) -> None:
+        """Drains what stands, to be placed anew when it is gone: memory does not allow both at once."""
+        self.drain(placed, now)
+        placed.become(_DRAINING, reason)
+        placed.makes_room = True
 
     # Adopting
 
@@ -186,7 +235,7 @@ class Placements:
     def drain(self, placed: Placed, now: float) -> None:
         """It takes no new requests; what is under way may end."""
         placed.become(_DRAINING, "Replaced by another placement.")
-        placed.tokens = self._tokens(placed)
+        placed.tokens = self.tokens_of(placed)
         placed.drop_at, placed.drain_until = now + DRAIN_S, now + DRAIN_MAX_S
         self.out.changed = True
 
@@ -194,7 +243,7 @@ class Placements:
         """Whether a draining instance has computed nothing for a while, or drains for too long."""
         if placed.state is not _DRAINING or now < placed.drop_at:
             return False
-        tokens = self._tokens(placed)
+        tokens = self.tokens_of(placed)
         if tokens == placed.tokens or now >= placed.drain_until:
             return True
         placed.tokens, placed.drop_at = tokens, now + DRAIN_S
@@ -250,6 +299,7 @@ class Placements:
         fresh.waiting, placed.waiting = placed.waiting, []
         return ""
 
-    def _tokens(self, placed: Placed) -> int:
+    def tokens_of(self, placed: Placed) -> int:
+        """Tokens that its stages computed so far, all together."""
         held = [stage for member in self.members for stage in member.stages()]
         return sum(stage.tokens for stage in held if (stage.instance, stage.epoch) == placed.key)

@@ -41,6 +41,7 @@ from peerinfer.election.ballot import Ballot
 from peerinfer.election.effects import LeaderChanged, SaveBallot
 from peerinfer.election.machine import Election
 from peerinfer.gossip.liveness import Liveness
+from peerinfer.placement.plan import Plan
 
 MESSAGES: tuple[type[object], ...] = (
     *election_messages.MESSAGES,
@@ -109,6 +110,10 @@ class ControlPlane:
     def reported(self, instance: Instance, state: str, reason: str, progress: float) -> Effects:
         """The keeper tells how its stage of `instance` is."""
         return self._worker.reported(instance.id, instance.epoch, state, reason, progress)
+
+    def solved(self, number: int, plan: Plan | None, now: float) -> Effects:
+        """The solver answered a question of the leader here; None if it has no plan."""
+        return self._settle(self._leader.solved(number, plan, now), now)
 
     def receive(self, sender: str, message: object, now: float) -> Effects:
         """A message of one of the classes in `MESSAGES`, from a member (this node included)."""

@@ -24,6 +24,7 @@ from peerinfer.control.effects import (
     InstanceBecameReady,
     InstancesChanged,
     SaveIntents,
+    SolvePlacement,
     StartStage,
     StopStage,
 )
@@ -46,6 +47,7 @@ from peerinfer.gossip.messages import Farewell
 from peerinfer.gossip.service import GossipService
 from peerinfer.gossip.snapshot import HeldModel, Snapshot, clean
 from peerinfer.net.effects import SendTo
+from peerinfer.placement.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -241,6 +243,9 @@ class ControlService:
         self._gossip.announce()
         self._carry_out(self._plane.reported(instance, state, reason, progress))  # never to be lost: it is said once
 
+    def _solved(self, number: int, plan: Plan | None) -> None:
+        self._drive(partial(self._plane.solved, number, plan))
+
     # What goes out
 
     def _carry_out(self, effects: Effects) -> None:
@@ -286,6 +291,8 @@ class ControlService:
             case StopStage(instance, epoch):
                 self._keeper.drop(instance, epoch)
                 self._gossip.announce()
+            case SolvePlacement(number, problem):
+                self._around.solve(problem, partial(self._solved, number))
             case Answered():
                 self.requests.answered(effect)
             case LeaderChanged() | InstancesChanged():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,7 @@ __all__ = [
     "ClusterState",
     "Device",
     "Epoch",
+    "Forecast",
     "HeldStage",
     "Instance",
     "InstanceState",
@@ -70,6 +72,28 @@ class StagePlace:
     engine: str
     first_layer: int
     last_layer: int
+    accelerated: int | None = None
+    """Layers on the node's accelerators, the last ones; None leaves it to the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What its leader expects of a placement, and why it is this one."""
+
+    tokens_per_s: float = 0.0
+    """0 where nothing is known of the speed of its nodes."""
+    ttft_ms: float = 0.0
+    """To the first token after a prompt of 512 tokens; 0 where that is not known."""
+    bottleneck: str = ""
+    """The stage or link that takes most of a token's time, in words."""
+    solver: str = ""
+    """`cp-sat`, `greedy`, `rule`, or `fixed` by a person."""
+    is_optimal: bool = False
+    why: str = ""
+    """A sentence."""
+
+
+NO_FORECAST: Final = Forecast()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +115,7 @@ class Instance:
     """Sequences served at once."""
     reason: str = ""
     """Why it failed or is not ready, as a sentence."""
+    forecast: Forecast = NO_FORECAST
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for what no honest leader places: lists of instances come from any member."""
@@ -106,12 +131,17 @@ class Instance:
         ):
             raise ValueError("an instance with impossible stages")
         words = (self.id, self.digest, self.epoch.node, *(stage.node for stage in self.stages))
-        names = (self.model, *(stage.engine for stage in self.stages))
-        too_long = max(map(len, words)) > WORD_MAX or max(map(len, names)) > NAME_MAX or len(self.reason) > REASON_MAX
+        names = (self.model, *(stage.engine for stage in self.stages), self.forecast.solver)
+        sentences = (self.reason, self.forecast.bottleneck, self.forecast.why)
+        too_long = (
+            max(map(len, words)) > WORD_MAX or max(map(len, names)) > NAME_MAX or max(map(len, sentences)) > REASON_MAX
+        )
         if too_long:
             raise ValueError("an instance with impossible words")
-        if not "".join((*words, *names, self.reason)).isprintable():
+        if not "".join((*words, *names, *sentences)).isprintable():
             raise ValueError("an instance whose words cannot be shown")
+        if not all(0 <= figure < math.inf for figure in (self.forecast.tokens_per_s, self.forecast.ttft_ms)):
+            raise ValueError("an instance with an impossible forecast")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from peerinfer.control.state import Neighbour, Speed
 from peerinfer.election.ballot import Ballot
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
 from peerinfer.net.switchboard import LinkFacts
+from peerinfer.placement.plan import Plan
+from peerinfer.placement.problem import Problem
 
 
 class Wires(Protocol):
@@ -38,6 +40,15 @@ class Wanted(Protocol):
     def save(self, statements: tuple[bytes, ...], /) -> None: ...
 
 
+Solve = Callable[[Problem, Callable[[Plan | None], None]], None]
+"""Has a solver look at a problem, and calls back, from the event loop, with its plan, or None if it has none."""
+
+
+def no_solver(_problem: Problem, answer: Callable[[Plan | None], None]) -> None:
+    """Answers at once that there is no plan: the quick one stands."""
+    answer(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the node hands in: the mesh and this machine as other rooms know them."""
@@ -61,3 +72,4 @@ class Surroundings:
     """Unpaired meshes in the neighbourhood."""
     measured: Callable[[str], Speed | None] = lambda _: None
     """What this node's gateway measured of an instance, by its id."""
+    solve: Solve = no_solver

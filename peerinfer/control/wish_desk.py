@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from peerinfer.control.advice import StillPlanning
 from peerinfer.control.intents import Intent, IntentBook
 from peerinfer.control.messages import LoadRequest, UnloadRequest
 from peerinfer.control.placed import Placed
@@ -30,13 +31,32 @@ class WishDesk:
         self._intents = intents
         self._all = placements
         self._out = placements.out
+        self._planning: dict[tuple[str, str], LoadRequest | UnloadRequest] = {}
+        """Requests that wait for a plan, by node and request id: each is looked at again when there may be one."""
 
     def receive(self, sender: str, message: LoadRequest | UnloadRequest, now: float) -> None:
-        """Does what is asked, or answers why not."""
+        """Does what is asked, or answers why not, now or when there is a plan."""
+        key = (sender, message.request_id)
         try:
             self._request(sender, message, now)
+        except StillPlanning as error:
+            if key not in self._planning and len(self._planning) >= WAITING_MAX:
+                self._out.reply(sender, message.request_id, error.code, str(error))
+            else:
+                self._planning[key] = message
+            return
         except PeerinferError as error:
             self._out.reply(sender, message.request_id, error.code, str(error))
+        self._planning.pop(key, None)
+
+    def look_again(self, now: float) -> None:
+        """The solver may have answered what requests wait for."""
+        for (sender, _), message in list(self._planning.items()):
+            self.receive(sender, message, now)
+
+    def clear(self) -> None:
+        """This node leads no more; those who wait ask the next leader themselves."""
+        self._planning.clear()
 
     def _request(self, sender: str, message: LoadRequest | UnloadRequest, now: float) -> None:
         if self._out.ballot is None:

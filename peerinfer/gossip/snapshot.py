@@ -187,6 +187,8 @@ class Snapshot:
     policy: OwnerPolicy = FREE_POLICY
     links: tuple[LinkFigure, ...] = ()
     speeds: tuple[EngineSpeed, ...] = ()
+    accelerators: tuple[str, ...] = ()
+    """Kinds of devices, besides the processor, that the engines here compute with, the one to fill first first."""
 
 
 def clean(text: str, max_bytes: int = NAME_MAX_BYTES) -> str:

@@ -95,6 +95,7 @@ def decode_snapshot(payload: bytes) -> Snapshot:
             policy=_policy(values["policy"]) if "policy" in values else FREE_POLICY,
             links=_rows(values.get("links", []), LINKS_MAX, _link),
             speeds=_rows(values.get("speeds", []), SPEEDS_MAX, _speed),
+            accelerators=_rows(values.get("accelerators", []), DEVICES_MAX, _word),
         )
     except KeyError as error:
         raise BadFrame(f"A snapshot without {error}.") from None

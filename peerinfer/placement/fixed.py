@@ -5,42 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peerinfer.errors import BadRequest, NoPlacement
-from peerinfer.placement.plan import NodeMemory, PlacedStage, in_words, stage_bytes
-from peerinfer.placement.problem import Excluded, ModelNumbers, Room
+from peerinfer.placement.costs import placed, predict
+from peerinfer.placement.plan import PlacedStage, Plan, in_words, stage_bytes
+from peerinfer.placement.problem import Excluded, ModelNumbers, NodeNumbers, Problem
 
 Wanted = tuple[str, int, int]
 """(node id or name, first layer, last layer); the range is half-open."""
 
 
-def place_fixed(
-    model: ModelNumbers,
-    room: Room,
-    nodes: Sequence[NodeMemory],
-    wanted: Sequence[Wanted],
-    *,
-    excluded: Sequence[Excluded] = (),
-) -> tuple[PlacedStage, ...]:
+def place_fixed(problem: Problem, wanted: Sequence[Wanted]) -> Plan:
     """The stages as wanted, in the order of their layers.
 
     Raises `BadRequest` if they are not one sound split of the model over known nodes, `NoPlacement` if a node they
     name cannot take part, or not hold so much.
     """
     ordered = sorted(wanted, key=lambda stage: stage[1:])
-    _check_ranges(model, ordered)
-    found = [_find(name, nodes, excluded) for name, _, _ in ordered]
+    _check_ranges(problem.model, ordered)
+    found = [_find(name, problem) for name, _, _ in ordered]
     twice = next((node.name for number, node in enumerate(found) if node in found[:number]), "")
     if twice:
         raise BadRequest(f"The node {twice} stands twice in the stages; give each node one range of layers.")
-    stages: list[PlacedStage] = []
-    for node, (_, start, end) in zip(found, ordered, strict=True):
-        needed = stage_bytes(model, room, start, end)
-        if needed > node.usable_bytes:
-            raise NoPlacement(
-                f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.usable_bytes)}:"
-                f" {in_words(needed - node.usable_bytes)} are short. Give it fewer layers, or try a smaller --context."
-            )
-        stages.append(PlacedStage(node.node, start, end, needed))
-    return tuple(stages)
+    ranges = [(start, end) for _, start, end in ordered]
+    stages = tuple(_stage(problem, node, start, end) for node, (start, end) in zip(found, ranges, strict=True))
+    return Plan(stages, predict(problem, stages), "fixed")
+
+
+def _stage(problem: Problem, node: NodeNumbers, start: int, end: int) -> PlacedStage:
+    stage = placed(problem, node.node, start, end)
+    if stage is not None:
+        return stage
+    needed = stage_bytes(problem.model, problem.room, start, end) + node.stage_bytes
+    short = max(0, needed - node.memory_bytes)
+    raise NoPlacement(
+        f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.memory_bytes)}: "
+        f"{in_words(short)} are short. Give it fewer layers, or try a smaller --context."
+    )
 
 
 def _check_ranges(model: ModelNumbers, ordered: list[Wanted]) -> None:
@@ -71,9 +70,9 @@ def _legal(cuts: tuple[int, ...]) -> str:
     return f"It can be cut at {shown}{' and further layers' if len(inner) > 16 else ''}."
 
 
-def _find(wanted: str, nodes: Sequence[NodeMemory], excluded: Sequence[Excluded]) -> NodeMemory:
+def _find(wanted: str, problem: Problem) -> NodeNumbers:
     """The node with this id, or else the only one with this name."""
-    everybody = (*nodes, *excluded)
+    everybody = (*problem.nodes, *problem.excluded)
     matches = [node for node in everybody if node.node == wanted] or [node for node in everybody if node.name == wanted]
     if not matches:
         known = ", ".join(sorted(node.name for node in everybody)) or "none"

@@ -8,15 +8,6 @@ from peerinfer.placement.problem import ModelNumbers, Room
 
 
 @dataclass(frozen=True, slots=True)
-class NodeMemory:
-    """A node that may hold stages, and the bytes it may use for them."""
-
-    node: str
-    name: str
-    usable_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class PlacedStage:
     """Layers `first_layer … last_layer - 1` on `node`, which take `memory_bytes` there."""
 

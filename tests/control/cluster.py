@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from peerinfer.control.effects import Answered, Broadcast, Effects, SaveIntents, StartStage, StopStage
+from peerinfer.control.effects import Answered, Broadcast, Effects, SaveIntents, SolvePlacement, StartStage, StopStage
 from peerinfer.control.intents import IntentBook
 from peerinfer.control.members import Members, members_now
 from peerinfer.control.messages import LoadRequest, UnloadRequest
@@ -281,6 +281,8 @@ class Cluster:
                     node.disk.ballot = ballot
                 case SaveIntents(statements):
                     node.disk.intents = statements
+                case SolvePlacement(number):
+                    self._do(node, node.plane.solved(number, None, self.now))
                 case Answered(request_id):
                     assert request_id not in node.answers, "a request was answered twice"
                     node.answers[request_id] = effect

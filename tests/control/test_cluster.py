@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence() -> None:
     answer = cluster.answer(2, request)
     assert answer is not None
     assert answer.code == "no_placement"
-    assert "300 MB are short" in answer.reason
+    assert "600 MB are short" in answer.reason
     assert cluster.views() == [(), (), ()]
 
 

@@ -6,23 +6,24 @@ import pytest
 
 from peerinfer.errors import BadRequest, NoPlacement, PeerinferError
 from peerinfer.placement.fixed import Wanted, place_fixed
-from peerinfer.placement.plan import NodeMemory
-from peerinfer.placement.problem import Excluded, ModelNumbers, Room
+from peerinfer.placement.problem import Compute, Excluded, LinkNumbers, ModelNumbers, NodeNumbers, Problem, Room
 
 MODEL = ModelNumbers(
     layers=30, layer_bytes=100, embedding_bytes=50, head_bytes=50, kv_bytes=0, legal_cuts=tuple(range(2, 30, 2))
 )
 NODES = [
-    NodeMemory("a" * 32, "kitchen", 5000),
-    NodeMemory("b" * 32, "desk", 1200),
-    NodeMemory("c" * 32, "twin", 5000),
-    NodeMemory("d" * 32, "twin", 5000),
+    NodeNumbers("a" * 32, "kitchen", (Compute(5000),)),
+    NodeNumbers("b" * 32, "desk", (Compute(1200),)),
+    NodeNumbers("c" * 32, "twin", (Compute(5000),)),
+    NodeNumbers("d" * 32, "twin", (Compute(5000),)),
 ]
+LINK = LinkNumbers("", "", 0.0)
 EXCLUDED = [Excluded("e" * 32, "attic", "is unreachable")]
 
 
 def placed(*wanted: Wanted) -> list[tuple[str, int, int, int]]:
-    stages = place_fixed(MODEL, Room(1, 1), NODES, wanted, excluded=EXCLUDED)
+    problem = Problem(MODEL, Room(1, 1), tuple(NODES), default_link=LINK, excluded=tuple(EXCLUDED))
+    stages = place_fixed(problem, wanted).stages
     return [(stage.node[0], stage.first_layer, stage.last_layer, stage.memory_bytes) for stage in stages]
 
 
@@ -57,4 +58,4 @@ def test_each_fault_has_its_sentence(wanted: list[Wanted], kind: type[PeerinferE
 def test_a_model_that_must_run_whole_says_so() -> None:
     whole = ModelNumbers(layers=4, layer_bytes=1, embedding_bytes=0, head_bytes=0, kv_bytes=0, legal_cuts=())
     with pytest.raises(BadRequest, match="It runs whole on one node only"):
-        place_fixed(whole, Room(1, 1), NODES, [("kitchen", 0, 2), ("desk", 2, 4)])
+        place_fixed(Problem(whole, Room(1, 1), tuple(NODES), default_link=LINK), [("kitchen", 0, 2), ("desk", 2, 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise, permutations
 
 import pytest
@@ -10,16 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerinfer.errors import NoPlacement
-from peerinfer.placement.greedy import place
-from peerinfer.placement.plan import NodeMemory, PlacedStage, stage_bytes
-from peerinfer.placement.problem import Excluded, ModelNumbers, Room
+from peerinfer.placement import greedy
+from peerinfer.placement.plan import PlacedStage, stage_bytes
+from peerinfer.placement.problem import Compute, Excluded, LinkNumbers, ModelNumbers, NodeNumbers, Problem, Room
 
 MODEL = ModelNumbers(layers=30, layer_bytes=100, embedding_bytes=0, head_bytes=0, kv_bytes=0)
 ROOM = Room(context=1, slots=1)
 
 
-def node(name: str, usable_bytes: int) -> NodeMemory:
-    return NodeMemory(name, name.upper(), usable_bytes)
+def node(name: str, usable_bytes: int) -> NodeNumbers:
+    return NodeNumbers(name, name.upper(), (Compute(usable_bytes),))
+
+
+def place(model: ModelNumbers, room: Room, nodes: Sequence[NodeNumbers], **wishes: object) -> Sequence[PlacedStage]:
+    """Where nothing but memory matters."""
+    problem = Problem(model, room, tuple(nodes), default_link=LinkNumbers("", "", 0.0))
+    return greedy.place(replace(problem, **wishes)).stages
 
 
 def layout(stages: Sequence[PlacedStage]) -> list[tuple[str, int, int]]:
@@ -27,10 +34,10 @@ def layout(stages: Sequence[PlacedStage]) -> list[tuple[str, int, int]]:
 
 
 def check(
-    model: ModelNumbers, room: Room, nodes: Sequence[NodeMemory], stages: Sequence[PlacedStage], min_nodes: int
+    model: ModelNumbers, room: Room, nodes: Sequence[NodeNumbers], stages: Sequence[PlacedStage], min_nodes: int
 ) -> None:
     """A placement that is sound: contiguous, legal, not empty, one range per node, everything fits."""
-    usable = {one.node: one.usable_bytes for one in nodes}
+    usable = {one.node: one.memory_bytes for one in nodes}
     assert [stage.first_layer for stage in stages] == [0, *(stage.last_layer for stage in stages[:-1])]
     assert stages[-1].last_layer == model.layers
     assert len({stage.node for stage in stages}) == len(stages) >= min_nodes
@@ -41,12 +48,12 @@ def check(
         assert stage.memory_bytes <= usable[stage.node]
 
 
-def oracle(model: ModelNumbers, room: Room, nodes: Sequence[NodeMemory], min_nodes: int) -> bool:
+def oracle(model: ModelNumbers, room: Room, nodes: Sequence[NodeNumbers], min_nodes: int) -> bool:
     """Whether any placement exists, by trying all."""
 
-    def fits(order: Sequence[NodeMemory], cuts: Sequence[int]) -> bool:
+    def fits(order: Sequence[NodeNumbers], cuts: Sequence[int]) -> bool:
         sizes = [stage_bytes(model, room, a, b) for a, b in pairwise([0, *cuts, model.layers])]
-        return all(size <= one.usable_bytes for size, one in zip(sizes, order, strict=True))
+        return all(size <= one.memory_bytes for size, one in zip(sizes, order, strict=True))
 
     return any(
         fits(order, cuts)
@@ -74,7 +81,7 @@ meshes = st.lists(st.integers(0, 120), max_size=4).map(
 @settings(max_examples=400, deadline=None)
 @given(models, rooms, meshes, st.integers(0, 4), st.sampled_from(["latency", "throughput", "spread"]))
 def test_a_placement_is_sound_and_found_if_there_is_one(
-    model: ModelNumbers, room: Room, nodes: list[NodeMemory], min_nodes: int, policy: str
+    model: ModelNumbers, room: Room, nodes: list[NodeNumbers], min_nodes: int, policy: str
 ) -> None:
     possible = oracle(model, room, nodes, min_nodes)
     try:
@@ -164,7 +171,7 @@ def test_large_meshes_are_planned_too() -> None:
         ([], 1, "No node can hold a part of this model"),
     ],
 )
-def test_the_refusal_says_what_is_short(nodes: list[NodeMemory], min_nodes: int, sentence: str) -> None:
+def test_the_refusal_says_what_is_short(nodes: list[NodeNumbers], min_nodes: int, sentence: str) -> None:
     with pytest.raises(NoPlacement, match=sentence):
         place(MODEL, ROOM, nodes, min_nodes=min_nodes)
 
@@ -178,4 +185,4 @@ def test_the_refusal_says_when_only_the_pieces_do_not_fit() -> None:
 def test_the_refusal_names_who_was_left_out_and_why() -> None:
     excluded = [Excluded("c", "C", "is unreachable"), Excluded("d", "D", "does not have the file of tiny")]
     with pytest.raises(NoPlacement, match=r"Left out: C is unreachable; D does not have the file of tiny."):
-        place(MODEL, ROOM, [node("a", 10)], excluded=excluded)
+        place(MODEL, ROOM, [node("a", 10)], excluded=tuple(excluded))

@@ -1,0 +1,248 @@
+"""When layers move: what stands is compared with what would be placed now, round by round. Pure.
+
+A lost stage is no matter of this file: it is placed again at once. Here a model that runs well is moved
+
+* at once, before it is lost, where a node is about to go (its lid is closed on battery, it is too hot);
+* after a few equal rounds, where an owner wants his machine back, or a memory is nearly full;
+* after a few equal rounds and a pause, where another placement is much better and pays back what the move costs.
+
+The old epoch serves until the new one is ready. Where memory does not allow both, it drains first, but only for the
+first two reasons: to be better is not worth a pause.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from peerinfer.control.advice import StillPlanning
+from peerinfer.control.drawing import Drawn
+from peerinfer.control.intents import Intent, IntentBook
+from peerinfer.control.members import Member
+from peerinfer.control.placed import Placed
+from peerinfer.control.placements import Placements
+from peerinfer.control.planning import model_of
+from peerinfer.control.problems import is_pressed, why_busy, why_leaving, why_unwelcome
+from peerinfer.control.state import InstanceState
+from peerinfer.errors import PeerinferError
+from peerinfer.gossip.snapshot import HeldModel
+from peerinfer.placement.costs import fault, predict
+from peerinfer.placement.plan import PlacedStage
+
+ROUND_S: Final = 5.0
+"""How often what stands is looked at: a plan of a home mesh takes milliseconds."""
+ROUNDS: Final = 3
+"""Rounds in which the same move must look right: what lasts a moment moves nothing."""
+GAIN: Final = 0.20
+"""Share of a token's time that a move must save: more than figures err, and than people would not notice."""
+PAUSE_S: Final = 120.0
+"""What was placed or moved stays at least so long, unless a node must be left."""
+BETTERED_S: Final = 600.0
+"""What was moved to be better is not bettered again for so long: a link that flaps moves nothing to and fro."""
+WINDOW_S: Final = 600.0
+"""Over which use is measured."""
+HORIZON_S: Final = 3600.0
+"""A move must pay back within the use of so long, if that goes on as it was."""
+TOKENS_MIN: Final = 2000.0
+"""Expected of any model that somebody loaded: he will use it."""
+DISK_BYTES_PER_S: Final = 300e6
+"""At which a stage is read and made ready: a plain SSD."""
+WATCHED_MAX: Final = 64
+"""Instances whose rounds are remembered."""
+
+NOW, SOON, BETTER = "now", "soon", "better"
+"""Degrees of a reason: not a moment is to be lost; after some rounds; if it pays."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What was seen of one wish in the rounds before."""
+
+    candidate: tuple[tuple[str, int, int], ...] = ()
+    rounds: int = 0
+    bettered_at: float | None = None
+    tokens: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """Two placements of one model against each other."""
+
+    now_us: float
+    """Of a token where it stands."""
+    then_us: float
+    """Of a token where it would be."""
+    cost_s: float
+    """Bytes to fetch and to load, and prompts to prefill anew."""
+    tokens: float
+    """Expected within the horizon."""
+
+    @property
+    def gain(self) -> float:
+        """Share of a token's time that is saved."""
+        return 1 - self.then_us / self.now_us if self.now_us > 0 else 0.0
+
+    @property
+    def pays(self) -> bool:
+        """Whether it saves enough of each token, and more in all than it costs."""
+        saved_s = (self.now_us - self.then_us) * self.tokens / 1e6
+        return self.gain >= GAIN and saved_s > self.cost_s
+
+
+class Moves:
+    """Looks at everything that is ready, and moves what should be elsewhere."""
+
+    def __init__(self, placements: Placements, intents: IntentBook) -> None:
+        self._all = placements
+        self._intents = intents
+        self._watched: dict[str, _Watch] = {}
+        self._round_at = 0.0
+        self._open: set[str] = set()
+        """Wishes of this round that still wait for the solver."""
+
+    def clear(self) -> None:
+        """This node leads no more."""
+        self._watched.clear()
+        self._open.clear()
+
+    def tick(self, now: float) -> None:
+        """A round if it is time, or what is left of one."""
+        ready = {one.instance.id: one for one in self._all if self._may_move(one)}
+        if now >= self._round_at:
+            self._round_at = now + ROUND_S
+            self._watched = {name: self._watched.get(name, _Watch()) for name in list(ready)[:WATCHED_MAX]}
+            self._open = set(self._watched)
+            for name, watch in self._watched.items():
+                watch.tokens.append((now, self._all.tokens_of(ready[name])))
+                while now - watch.tokens[0][0] > WINDOW_S:
+                    watch.tokens.popleft()
+        for name in sorted(self._open & ready.keys()):
+            try:
+                self._look(ready[name], self._watched[name], now)
+            except StillPlanning:
+                continue
+            except PeerinferError:  # nowhere else to go: it stays
+                self._watched[name].rounds = 0
+            self._open.discard(name)
+
+    def _may_move(self, placed: Placed) -> bool:
+        intent = self._intents.find(placed.instance.digest)
+        if placed.state is not InstanceState.READY or placed.is_adopted or intent is None or not intent.is_wanted:
+            return False
+        others = [one for one in self._all.of(placed.instance.digest) if one is not placed]
+        return intent.id == placed.instance.id and not intent.stages and not others
+
+    def _look(self, placed: Placed, watch: _Watch, now: float) -> None:
+        intent = self._intents.find(placed.instance.digest)
+        model = model_of(placed.instance.digest, self._all.members)
+        if intent is None or model is None:
+            return
+        degree, reason = self._reason(placed, intent)
+        drawn, is_beside = self._candidate(placed, intent, now, may_drain=degree != BETTER)
+        shape = _shape(drawn)
+        if shape == tuple((one.node, one.first_layer, one.last_layer) for one in placed.instance.stages):
+            watch.rounds = 0
+            return
+        if degree == BETTER:
+            weighed = self._weigh(placed, intent, model, drawn, watch)
+            if weighed is None or not weighed.pays or not self._is_rested(placed, watch, now):
+                watch.rounds = 0
+                return
+            reason = f"It would be {weighed.gain:.0%} faster: {drawn.forecast.why}".rstrip(": ")
+        same_nodes = [node for node, _, _ in shape] == [node for node, _, _ in watch.candidate]
+        watch.rounds = watch.rounds + 1 if same_nodes else 1
+        watch.candidate = shape
+        if watch.rounds < (1 if degree == NOW else ROUNDS):
+            return
+        watch.rounds = 0
+        watch.bettered_at = now if degree == BETTER else watch.bettered_at
+        if is_beside:
+            self._all.move(placed, intent, drawn, reason, now)
+        else:
+            self._all.make_room(placed, f"{reason} It moves when its answers have ended.", now)
+
+    def _reason(self, placed: Placed, intent: Intent) -> tuple[str, str]:
+        """The most urgent reason to leave a node of this instance; `BETTER` and nothing if there is none."""
+        held = set(placed.nodes)
+        here = [member for member in self._all.members if member.node in held]
+        reasons = [(degree, f"{member.name} {why}.") for member in here for degree, why in _reasons(member)]
+        problem = self._all.problem_without(placed, intent)
+        known = {node.node for node in problem.nodes} if problem else set[str]()
+        if problem is not None and held <= known and fault(replace(problem, min_nodes=1), _stages(placed)):
+            reasons.append((SOON, "A node may hold less of it than it does."))
+        if len(held) < intent.min_nodes:
+            reasons.append((SOON, f"It was asked for on at least {intent.min_nodes} nodes."))
+        return min(reasons, key=lambda one: one[0] != NOW, default=(BETTER, ""))
+
+    def _candidate(self, placed: Placed, intent: Intent, now: float, *, may_drain: bool) -> tuple[Drawn, bool]:
+        """What would be placed now, and whether there is room for both. Raises as `Placements.draw`."""
+        wishes, first = intent.wishes, intent.first
+        try:
+            return self._all.draw(intent.model, wishes, now, first=first, is_strict=True), True
+        except StillPlanning:
+            raise
+        except PeerinferError:
+            if not may_drain:
+                raise
+        return self._all.draw(intent.model, wishes, now, first=first, leaving=(placed,), is_strict=True), False
+
+    def _is_rested(self, placed: Placed, watch: _Watch, now: float) -> bool:
+        was_bettered = watch.bettered_at is not None and now - watch.bettered_at < BETTERED_S
+        return now - placed.ready_at >= PAUSE_S and not was_bettered
+
+    def _weigh(self, placed: Placed, intent: Intent, model: HeldModel, drawn: Drawn, watch: _Watch) -> Weighed | None:
+        """Both placements by the same numbers; None where nothing is known of one."""
+        problem, before = self._all.problem_without(placed, intent), _stages(placed)
+        after = drawn.plan.stages
+        if problem is None or problem.policy == "spread" or fault(problem, before) or fault(problem, after):
+            return None
+        now, then = predict(problem, before), predict(problem, after)
+        is_paced = problem.policy == "throughput"
+        return Weighed(
+            now_us=now.pace_us if is_paced else now.token_us,
+            then_us=then.pace_us if is_paced else then.token_us,
+            cost_s=_cost_s(placed, model, drawn) + (then.ttft_us or 0.0) / 1e6 * placed.instance.slots,
+            tokens=_expected(watch),
+        )
+
+
+def _stages(placed: Placed) -> list[PlacedStage]:
+    return [PlacedStage(one.node, one.first_layer, one.last_layer, 0) for one in placed.instance.stages]
+
+
+def _cost_s(placed: Placed, model: HeldModel, drawn: Drawn) -> float:
+    """Seconds to bring the layers where they shall be: over the slowest link that could give them, and from disk."""
+    rates = [link.bytes_per_s for link in drawn.problem.links if link.bytes_per_s]
+    rate = min(rates, default=DISK_BYTES_PER_S)
+    held = {stage.node: (stage.first_layer, stage.last_layer) for stage in placed.instance.stages}
+    total = 0.0
+    for stage in drawn.plan.stages:
+        size = (stage.last_layer - stage.first_layer) * model.layer_bytes
+        first, last = held.get(stage.node, (0, 0))
+        kept = max(0, min(last, stage.last_layer) - max(first, stage.first_layer)) * model.layer_bytes
+        fetched = 0 if stage.node in drawn.problem.holders else size - kept
+        total = max(total, fetched / rate + size / DISK_BYTES_PER_S)
+    return total
+
+
+def _reasons(member: Member) -> list[tuple[str, str]]:
+    """Why a stage should leave a node, with the degree of each."""
+    reasons = [
+        (NOW, why_leaving(member)),
+        (SOON, why_unwelcome(member)),
+        (SOON, why_busy(member)),
+        (SOON, "has hardly any memory left" if is_pressed(member) else ""),
+    ]
+    return [(degree, why) for degree, why in reasons if why]
+
+
+def _shape(drawn: Drawn) -> tuple[tuple[str, int, int], ...]:
+    return tuple((one.node, one.first_layer, one.last_layer) for one in drawn.stages)
+
+
+def _expected(watch: _Watch) -> float:
+    """Tokens within the horizon, if use goes on as in the window."""
+    (began, before), (ended, after) = watch.tokens[0], watch.tokens[-1]
+    rate = max(0, after - before) / (ended - began) if ended > began else 0.0
+    return max(TOKENS_MIN, rate * HORIZON_S)
