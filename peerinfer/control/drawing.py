@@ -78,7 +78,11 @@ class Table:
 
     def drawn(self, problem: Problem, plan: Plan) -> Drawn:
         """A plan as the mesh knows it."""
-        engines = {member.node: member.snapshot.engines[0] for member in self.members if member.snapshot}
+        engines = {
+            member.node: member.snapshot.engines[0]
+            for member in self.members
+            if member.snapshot and member.snapshot.engines
+        }
         accelerated = {node.node: len(node.devices) > 1 for node in problem.nodes}
         stages = tuple(
             StagePlace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn, cast
+from typing import Final, NoReturn, cast
 
 from peerinfer.errors import BadRequest
 
@@ -27,7 +27,9 @@ class Fields:
         for key in self._fields:
             if key not in known and key not in FREE_KEYS and not key.startswith("x-"):
                 keys = ", ".join(known)
-                raise BadRequest(f"{self.at(_shown(key, quoted=False))} is not known; {path or 'the file'} takes {keys}.")
+                raise BadRequest(
+                    f"{self.at(_shown(key, quoted=False))} is not known; {path or 'the file'} takes {keys}."
+                )
 
     def at(self, key: str) -> str:
         """The path of a field."""
@@ -37,7 +39,7 @@ class Fields:
         """Whether the field is there."""
         return self._fields.get(key) is not None
 
-    def raw(self, key: str) -> Any:
+    def raw(self, key: str) -> object:
         """The value as it is; None if absent."""
         return self._fields.get(key)
 
@@ -74,9 +76,18 @@ class Fields:
         value = self.raw(key)
         if value is None:
             return []
-        if not isinstance(value, list) or len(cast(list[object], value)) > max_length:
-            refuse(self.at(key), f"must be a list of at most {max_length} items", value)
-        return cast(list[object], value)
+        rows = cast(list[object], value) if isinstance(value, list) else None
+        if rows is None or len(rows) > max_length:
+            refuse(self.at(key), f"must be a list of at most {max_length} items", cast(object, value))
+        return rows
+
+    def entries(self, key: str, max_length: int, holds: str) -> dict[str, object]:
+        """An object of 1 to `max_length` entries; `holds` says of what."""
+        value = self._required(key)
+        entries = cast(dict[str, object], value) if isinstance(value, dict) else None
+        if not entries or len(entries) > max_length:
+            refuse(self.at(key), f"must be an object of {holds}", cast(object, value))
+        return entries
 
     def _required(self, key: str) -> object:
         if not self.has(key):

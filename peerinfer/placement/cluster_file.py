@@ -186,7 +186,7 @@ def _speed(fields: Fields, told: str, model: ModelNumbers) -> tuple[float, float
         layer_us = fields.number(told, "microseconds", US_MIN, US_MAX)
         return layer_us, layer_us * heads
     if told == "decode_ms_by_layers":
-        layer_us = _marginal_us(_points(fields, model.layers))
+        layer_us = _marginal_us(_points(fields))
         return layer_us, layer_us * heads
     bytes_per_us = fields.number(told, "bytes per second", 1.0, SPEED_MAX) / 1e6
     bytes_per_us *= fields.number("efficiency", "parts of one", 0.001, 1.0, 1.0)
@@ -194,21 +194,17 @@ def _speed(fields: Fields, told: str, model: ModelNumbers) -> tuple[float, float
     return model.layer_bytes / bytes_per_us + overhead_us, model.head_bytes / bytes_per_us
 
 
-def _points(fields: Fields, layers: int) -> list[tuple[int, float]]:
+def _points(fields: Fields) -> list[tuple[int, float]]:
     """(layers, microseconds) as measured, in order; (0, 0) stands before them."""
     path = fields.at("decode_ms_by_layers")
-    table = fields.raw("decode_ms_by_layers")
-    if not isinstance(table, dict) or not table or len(table) > LAYERS_MAX:  # pyright: ignore[reportUnknownArgumentType]
-        refuse(path, "must be an object of milliseconds by number of layers", table)
+    table = fields.entries("decode_ms_by_layers", LAYERS_MAX, "milliseconds by number of layers")
     points: dict[int, float] = {0: 0.0}
-    for key, value in table.items():  # pyright: ignore[reportUnknownVariableType]
-        word = str(key)  # pyright: ignore[reportUnknownArgumentType]
+    for word, value in table.items():
         if not (word.isascii() and word.isdigit() and len(word) <= 4 and 1 <= int(word) <= LAYERS_MAX):
             refuse(f"{path} has a key that", f"must be a number of layers from 1 to {LAYERS_MAX}", word)
         if int(word) in points:
             raise BadRequest(f"{path} tells {int(word)} layers twice.")
         points[int(word)] = number_of(value, f"{path}.{word}", "milliseconds", US_MIN / 1e3, US_MAX / 1e3) * 1e3
-    del layers
     return sorted(points.items())
 
 
@@ -220,7 +216,7 @@ def _marginal_us(points: Sequence[tuple[int, float]]) -> float:
 
 def _table(fields: Fields, layers: int) -> tuple[float, ...]:
     """Microseconds of 0 … `layers` layers."""
-    points = _points(fields, layers)
+    points = _points(fields)
     table = [0.0]
     for (left, low_us), (right, high_us) in pairwise(points):
         slope = (high_us - low_us) / (right - left)
