@@ -69,6 +69,19 @@ class LoadWish:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanWish:
+    """What `plan` asks about; the fields mean what they mean in `LoadWish`."""
+
+    model: str
+    context: int = 4096
+    slots: int = 4
+    policy: str = "latency"
+    min_nodes: int = 1
+    without: tuple[str, ...] = ()
+    """Nodes to leave out, by id or name."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenInvite:
     """An invitation window that is open."""
 
@@ -122,6 +135,17 @@ class NodeActions(Protocol):
 
     async def unload(self, model: str) -> None:
         """Lets a model go on all nodes."""
+        ...
+
+    async def plan(self, wish: PlanWish) -> JsonObject:
+        """Where a model would be placed now, and why: the object of `plan --json`, also where no plan is possible."""
+        ...
+
+    async def config(self, key: str, value: str | None) -> JsonObject:
+        """The settings of this machine by their keys; with a `value`, after `key` was set to it.
+
+        Raises `BadParameter` for what cannot be set.
+        """
         ...
 
     async def invite(self) -> OpenInvite:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from peerinfer.api.actions import JoinWish, LoadWish, NodeActions, Progress, ProgressHandler
+from peerinfer.api.actions import JoinWish, LoadWish, NodeActions, PlanWish, Progress, ProgressHandler
 from peerinfer.api.body import Fields, read_json
 from peerinfer.api.guard import ADMIN_PREFIX
 from peerinfer.api.replies import JsonObject, body_of, error_body, json_reply
@@ -27,13 +27,15 @@ SLOTS_MAX = 256
 """Slots of one model: each is a KV cache on every stage."""
 NODES_MAX = 1024
 LAYERS_MAX = 4096
+SETTING_MAX = 256
+"""Characters of a setting's name or value."""
 _log = logging.getLogger(__name__)
 
 Action = Callable[[ProgressHandler], Awaitable[JsonObject]]
 
 
 class AdminRoutes:
-    """Load, unload, pull, rm, invite, join, remove, leave, models, down."""
+    """Load, unload, plan, config, pull, rm, invite, join, remove, leave, models, down."""
 
     def __init__(self, actions: NodeActions) -> None:
         self._actions = actions
@@ -44,6 +46,8 @@ class AdminRoutes:
         handlers = {
             "load": self._load,
             "unload": self._unload,
+            "plan": self._plan,
+            "config": self._config,
             "invite": self._invite,
             "join": self._join,
             "remove": self._remove,
@@ -96,6 +100,14 @@ class AdminRoutes:
         model = _required(Fields(await read_json(request)), "model")
         await self._actions.unload(model)
         return json_reply({"model": model})
+
+    async def _plan(self, request: web.Request) -> web.StreamResponse:
+        return json_reply(await self._actions.plan(read_plan(await read_json(request))))
+
+    async def _config(self, request: web.Request) -> web.StreamResponse:
+        fields = Fields(await read_json(request))
+        value = None if fields.raw("value") is None else fields.text("value", max_length=SETTING_MAX)
+        return json_reply(await self._actions.config(fields.text("key", max_length=SETTING_MAX), value))
 
     async def _remove(self, request: web.Request) -> web.StreamResponse:
         return json_reply(await self._actions.remove(_required(Fields(await read_json(request)), "node")))
@@ -173,6 +185,18 @@ def read_load(body: JsonObject) -> LoadWish:
         min_nodes=fields.integer("min_nodes", 1, 1, NODES_MAX),
         stages=tuple(_stage(item) for item in cast(list[Any], stages)),
     )
+
+
+def read_plan(body: JsonObject) -> PlanWish:
+    """The body of `plan`. Raises `BadParameter`."""
+    like = read_load({**body, "stages": None})
+    without: Any = Fields(body).raw("without") or []
+    if not isinstance(without, list) or len(cast(list[Any], without)) > NODES_MAX:
+        raise BadParameter("without", "`without` must be a list of nodes.")
+    names = [name for name in cast(list[Any], without) if isinstance(name, str) and 0 < len(name) <= SETTING_MAX]
+    if len(names) < len(cast(list[Any], without)):
+        raise BadParameter("without", "Each of `without` must be the id or name of a node.")
+    return PlanWish(like.model, like.context, like.slots, like.policy, like.min_nodes, tuple(names))
 
 
 def _stage(item: object) -> tuple[str, int, int]:

@@ -64,7 +64,7 @@ class ApiClient:
         return [model["id"] for model in (await self._call("GET", "/v1/models", None))["data"]]
 
     async def act(self, action: str, body: JsonObject | None = None) -> JsonObject:
-        """One short admin action: `unload`, `invite`, `remove`, `leave`, `models` or `down`."""
+        """One short admin action: `unload`, `plan`, `config`, `invite`, `remove`, `leave`, `models` or `down`."""
         return await self._call("POST", ADMIN_PREFIX + action, body or {})
 
     async def follow(self, action: str, body: JsonObject) -> AsyncGenerator[JsonObject]:

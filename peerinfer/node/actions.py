@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
+from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, PlanWish, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
 from peerinfer.clock import monotonic
 from peerinfer.control.chronicle import Chronicle
@@ -18,6 +19,7 @@ from peerinfer.net.joining import join
 from peerinfer.net.pairing import PairingHost
 from peerinfer.node.model_actions import ModelActions
 from peerinfer.node.node import Node
+from peerinfer.node.plan_actions import Look, find_held, plan_report
 
 FAREWELL_S = 0.3
 """For a farewell to reach the peers before the links go down."""
@@ -81,6 +83,25 @@ class Actions:
     async def unload(self, model: str) -> None:
         """Lets a model go everywhere."""
         await self._node.session.control.requests.unload(model)
+
+    async def plan(self, wish: PlanWish) -> JsonObject:
+        """Where a model would be placed."""
+        control = self._node.session.control
+        name = wish.model
+        if name.lower().endswith(".gguf") and Path(name).is_absolute():
+            name = await self._node.session.add_model(Path(name))
+        model = await find_held(name, self._node.store, control.members())
+        first = self._node.identity.node_id
+        solve = self._node.session.solver.planner.solve
+        return await plan_report(Look(model, wish, control.members(), control.instances(), first), solve)
+
+    async def config(self, key: str, value: str | None) -> JsonObject:
+        """The settings; the mesh hears of a change at once."""
+        desk = self._node.policy
+        if value is not None:
+            await asyncio.to_thread(desk.set, key, value)
+            desk.changed()
+        return desk.current.shown()
 
     # ---- pairing
 

@@ -12,6 +12,7 @@ from peerinfer.identity.storage import Identity
 from peerinfer.models.pull.pull import PullDesk
 from peerinfer.models.store import ModelStore
 from peerinfer.models.warehouse import Warehouse
+from peerinfer.node.policy import PolicyDesk
 from peerinfer.node.session import MeshSession
 from peerinfer.pipeline.requests import Answer, ChatRequest
 
@@ -20,12 +21,13 @@ class Node:
     """From `start` to `stop`. It is the API's `ChatService`, since sessions come and go beneath it."""
 
     def __init__(self, config: NodeConfig) -> None:
-        """Raises `HomeError` if the identity in the home cannot be used."""
+        """Raises `HomeError` if the identity or the settings in the home cannot be used."""
         self.config = config
         self.identity = Identity.open(config.home, config.name)
         self.store = ModelStore(config.home)
         self.warehouse = Warehouse(config.home, self.store, monotonic, config.shards_limit_bytes)
         self.pulls = PullDesk()
+        self.policy = PolicyDesk(config.home)
         self._session: MeshSession | None = None
         self._port = config.listen.port
         self._switching = asyncio.Lock()
@@ -64,7 +66,7 @@ class Node:
         return await self.session.gateway.open(request)
 
     async def _begin(self, addresses: Sequence[str]) -> None:
-        session = MeshSession(self.config, self.identity, self.store, self.warehouse)
+        session = MeshSession(self.config, self.identity, self.store, self.warehouse, self.policy)
         try:
             await session.start(self._port, addresses)
         except BaseException:

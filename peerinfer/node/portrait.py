@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import peerinfer
@@ -37,6 +37,8 @@ class Figures:
     links: Callable[[], tuple[LinkFigure, ...]] = tuple
     speeds: Callable[[], tuple[EngineSpeed, ...]] = tuple
     policy: Callable[[], OwnerPolicy] = lambda: FREE_POLICY
+    allowed: Callable[[Sequence[str]], tuple[str, ...]] = tuple
+    """Of the engines here those that may run layers."""
 
 
 class Portrait:
@@ -73,7 +75,7 @@ class Portrait:
                 for each in hardware.devices
             ),
             on_battery=hardware.on_battery,
-            engines=ENGINES,
+            engines=self._figures.allowed(ENGINES),
             models=self.models,
             stages=self._figures.held(),
             disk_free_bytes=self._warehouse.room_bytes(),

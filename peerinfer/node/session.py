@@ -39,6 +39,7 @@ from peerinfer.net.peer_book import PeerBook
 from peerinfer.net.server import LinkServer
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.net.tls import MeshTrust
+from peerinfer.node.policy import PolicyDesk
 from peerinfer.node.portrait import ENGINES, Figures, Portrait, held_model
 from peerinfer.node.roster_exchange import RosterExchange
 from peerinfer.node.signatures import Signatures
@@ -63,7 +64,9 @@ log = logging.getLogger(__name__)
 class MeshSession:
     """Links, gossip, control and pipeline of one membership, from `start` to `stop`."""
 
-    def __init__(self, config: NodeConfig, identity: Identity, store: ModelStore, warehouse: Warehouse) -> None:
+    def __init__(
+        self, config: NodeConfig, identity: Identity, store: ModelStore, warehouse: Warehouse, policy: PolicyDesk
+    ) -> None:
         self._config = config
         self._identity = identity
         self._store = store
@@ -87,7 +90,13 @@ class MeshSession:
             identity.name,
             store,
             warehouse,
-            figures=Figures(self._pipeline.held, links=self._told_links, speeds=self._speeds.told),
+            figures=Figures(
+                self._pipeline.held,
+                links=self._told_links,
+                speeds=self._speeds.told,
+                policy=policy.owner,
+                allowed=policy.allowed,
+            ),
             collector=self._collector,
             clock=monotonic,
         )
@@ -101,6 +110,7 @@ class MeshSession:
             self.portrait.compose,
             members=self._names,
         )
+        policy.changed = self._gossip.announce
         self.control = ControlService(
             node,
             self._gossip,

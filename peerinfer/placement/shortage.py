@@ -10,7 +10,14 @@ NAMED_MAX = 8
 
 
 def why_not(problem: Problem) -> str:
-    """What keeps `problem` from having a plan."""
+    """What keeps `problem` from having a plan, what to try, and who was left out."""
+    reason, advice = reason_and_advice(problem)
+    excluded = "; ".join(f"{one.name} {one.reason}" for one in problem.excluded)
+    return f"{reason} {advice}" + (f" Left out: {excluded}." if excluded else "")
+
+
+def reason_and_advice(problem: Problem) -> tuple[str, str]:
+    """What is short, and what might help, a sentence each."""
     model, nodes, fewest = problem.model, problem.nodes, max(1, problem.min_nodes)
     needed = stage_bytes(model, problem.room, 0, model.layers)
     free = sum(usable(node) for node in nodes)
@@ -30,8 +37,7 @@ def why_not(problem: Problem) -> str:
     else:
         reason = f"The model needs {in_words(needed)}; {_offer(nodes)}, but no way to cut it fits them."
         advice = _smaller(problem)
-    excluded = "; ".join(f"{one.name} {one.reason}" for one in problem.excluded)
-    return f"{reason} {advice}" + (f" Left out: {excluded}." if excluded else "")
+    return reason, advice
 
 
 def usable(node: NodeNumbers) -> int:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, Progress, ProgressHandler
+from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, PlanWish, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.state import ClusterMember, ClusterState, Liveness
 from peerinfer.errors import BadRequest, InviteExpired, PeerinferError, UnknownModel, WrongDigits
+from peerinfer.node.policy import NodePolicy
 from peerinfer.pipeline.requests import ChatRequest, Delta
 
 MODEL = "tiny-model"
@@ -99,6 +100,9 @@ class FakeNode:
     id: str = "aa" * 16
     loaded: list[str] = field(default_factory=lambda: [MODEL])
     loads: list[LoadWish] = field(default_factory=list)
+    plans: list[PlanWish] = field(default_factory=list)
+    plan_answer: JsonObject = field(default_factory=dict)
+    policy: NodePolicy = field(default_factory=NodePolicy)
     pulls: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     """Pulls whose client went away."""
@@ -179,6 +183,17 @@ class FakeNode:
         nodes = wish.stages or ((self.id, 0, 30),)
         self.stages = [{"node": node, "engine": "llama.cpp", "layers": [a, b]} for node, a, b in nodes]
         return self.status()["instances"][-1]
+
+    async def plan(self, wish: PlanWish) -> JsonObject:
+        self.plans.append(wish)
+        if self.load_error is not None:
+            raise self.load_error
+        return self.plan_answer
+
+    async def config(self, key: str, value: str | None) -> JsonObject:
+        if value is not None:
+            self.policy = self.policy.with_value(key, value)
+        return self.policy.shown()
 
     async def unload(self, model: str) -> None:
         if model not in self.loaded:
