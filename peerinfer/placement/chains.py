@@ -143,10 +143,22 @@ def settled(tables: Tables, order: Order) -> list[int]:
         values = np.where(bounded <= limit, tables.us, np.inf)
         hop = np.where(tables.hop <= limit, tables.hop, np.inf) if policy == "throughput" else tables.hop
         return Chains(values, hop, tables.back, tables.cuts, adds=True).split(order)[1]
-    low, high = 1, SHARES
+    high = _steps(tables, order, ends)
+    low = min(1, high)
+    middle = high - 1  # most often nothing can be shifted without loss, which this one look shows
     while low < high:
-        middle = (low + high) // 2
         values = np.where(tables.share <= middle / SHARES, tables.us + STAGE_US, np.inf)
         value, found = Chains(values, tables.hop, tables.back, tables.cuts, adds=True).split(order)
-        low, high, ends = (low, middle, found) if value <= limit else (middle + 1, high, ends)
+        if value > limit:
+            low = middle + 1
+        else:
+            high, ends = middle, found
+        middle = (low + high) // 2
     return ends
+
+
+def _steps(tables: Tables, order: Order, ends: list[int]) -> int:
+    """The largest share of a memory that a node of this chain gives, in steps, rounded up."""
+    kinds = [FIRST, *[MIDDLE] * (len(order) - 2), LAST]
+    sizes = np.diff([0, *ends])
+    return int(np.ceil(max(tables.share[kinds, list(order), sizes]) * SHARES - SLACK))

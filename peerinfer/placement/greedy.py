@@ -31,8 +31,8 @@ NODES_MAX: Final = 64
 """Nodes looked at, those with most memory first: 64 stages would spend a second per token on hops alone."""
 TURNS_MAX: Final = 3
 """Turns in which a chain is improved, about a millisecond each."""
-WORK_MAX: Final = 25_000
-"""Stages times cuts looked at in small changes of one chain: about two milliseconds."""
+WORK_MAX: Final = 15_000
+"""Stages times cuts looked at in small changes of one chain: about a millisecond."""
 KEPT: Final = 2
 """Chains that are improved."""
 
@@ -81,9 +81,10 @@ def _orders(tables: Tables) -> list[Order]:
     grown = {_grown(exact, order, most, tables.problem.min_nodes) for order in ranked}
     grown = {_polished(exact, order, most, tables.problem.min_nodes) for order in grown if order}
     grown |= {asking for order in grown if (asking := _with_first(tables, order))}
-    by_memory = fewest(tables, most)
-    grown.add(by_memory)
-    return _least({order: exact.value(order) for order in grown if order})
+    by_memory = fewest(tables, most, is_thorough=not grown)
+    if by_memory:
+        grown.add(by_memory if grown else _polished(exact, by_memory, most, tables.problem.min_nodes))
+    return _least({order: exact.value(order) for order in grown})
 
 
 def _least(found: dict[Order, float]) -> list[Order]:

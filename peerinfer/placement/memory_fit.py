@@ -18,10 +18,13 @@ TRIES_MAX: Final = 200
 """Orders for which cuts are looked for, where cuts or links are restricted."""
 
 
-def fewest(tables: Tables, most: Whole) -> Order:
-    """Nodes in ring order; under `spread` the most instead of the fewest. Empty if none was found."""
+def fewest(tables: Tables, most: Whole, *, is_thorough: bool) -> Order:
+    """Nodes in ring order; under `spread` the most instead of the fewest. Empty if none was found.
+
+    Every first and last node is tried only if `is_thorough`, else those with most memory.
+    """
     exact, tries = chains(tables, tables.cuts), TRIES_MAX
-    for order in _orders(tables, most):
+    for order in _orders(tables, most, is_thorough=is_thorough):
         if np.isfinite(exact.value(order)):
             return order
         tries -= 1
@@ -30,7 +33,7 @@ def fewest(tables: Tables, most: Whole) -> Order:
     return ()
 
 
-def _orders(tables: Tables, most: Whole) -> Iterator[Order]:
+def _orders(tables: Tables, most: Whole, *, is_thorough: bool) -> Iterator[Order]:
     """Orders that hold enough layers, for every number of nodes."""
     able = [number for number in range(most.shape[1]) if most[:, number].any()]
     asking = [number for number in able if tables.nodes[number].node == tables.problem.first]
@@ -46,7 +49,8 @@ def _orders(tables: Tables, most: Whole) -> Iterator[Order]:
         plain = [*heads, *(number for number in chosen if number not in heads)]
         if _holds(plain, most, tables.layers):
             yield tuple(plain)
-        yield from _pairs(able, limits, most, count, tables.layers)
+        if is_thorough:
+            yield from _pairs(able, limits, most, count, tables.layers)
 
 
 def _pairs(able: list[int], limits: list[int], most: Whole, count: int, layers: int) -> Iterator[Order]:

@@ -13,7 +13,7 @@ from peerinfer.placement.tables import FIRST, LAST, MIDDLE, Floats, Tables, Whol
 
 FEW: Final = 5
 """Nodes of which every order is tried: a home's usual mesh."""
-STARTS_MAX: Final = 5
+STARTS_MAX: Final = 3
 """Nodes tried as the first of a chain, the fastest ones: a slow first stage is seldom worth it."""
 FAR_US: Final = 1e15
 """Instead of infinity where differences are taken: thirty years."""

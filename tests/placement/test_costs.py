@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import combinations, pairwise, permutations
+from itertools import combinations, pairwise, permutations, product
 
 import pytest
 from hypothesis import given, settings
@@ -28,17 +28,14 @@ seeds = st.integers(0, 10_000)
 def test_tables_say_what_single_costs_and_the_oracle_say(seed: int) -> None:
     problem = small_cluster(seed, "latency")
     tables = tabulate(problem)
-    for kind, (is_first, is_last) in enumerate(ENDS):
-        for number, node in enumerate(tables.nodes):
-            for layers in range(1, problem.model.layers + 1):
-                cost = costs.stage_cost(problem.model, problem.room, node, layers, is_first=is_first, is_last=is_last)
-                told = math.inf if cost is None else cost.us
-                assert tables.us[kind, number, layers] == pytest.approx(told, rel=1e-12)
-                assert told == pytest.approx(
-                    stage_time(problem, node, layers, is_first=is_first, is_last=is_last), rel=1e-9
-                )
-                if cost is not None:
-                    assert tables.share[kind, number, layers] == pytest.approx(cost.memory_bytes / node.memory_bytes)
+    for kind, number, layers in product(range(4), range(len(tables.nodes)), range(1, problem.model.layers + 1)):
+        node, (is_first, is_last) = tables.nodes[number], ENDS[kind]
+        cost = costs.stage_cost(problem.model, problem.room, node, layers, is_first=is_first, is_last=is_last)
+        told = math.inf if cost is None else cost.us
+        assert tables.us[kind, number, layers] == pytest.approx(told, rel=1e-12)
+        assert told == pytest.approx(stage_time(problem, node, layers, is_first=is_first, is_last=is_last), rel=1e-9)
+        share = math.inf if cost is None else cost.memory_bytes / node.memory_bytes
+        assert tables.share[kind, number, layers] == pytest.approx(share)
 
 
 @settings(max_examples=40, deadline=None)
