@@ -20,9 +20,12 @@ from peerinfer.api.client import ApiClient
 from peerinfer.api.server import bind
 from peerinfer.cli.show import result, result_json, size
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, home_of
+from peerinfer.clock import monotonic
 from peerinfer.config import API_PORT, PEER_PORT, Listen
 from peerinfer.errors import DaemonAbsent, PeerinferError
 from peerinfer.node.home import prepare_home
+from peerinfer.placement.plan import in_list
+from peerinfer.telemetry.collector import Collector, default_probes
 
 DISK_FREE_BYTES = 5_000_000_000
 """A small model and its shard files; less is worth a warning."""
@@ -72,6 +75,7 @@ def examine(home: Path) -> Iterable[Finding]:
     yield _disk(home)
     memory = psutil.virtual_memory()
     yield Finding("memory", "ok", f"{size(memory.available)} of {size(memory.total)} available")
+    yield from _hardware()
     yield _engine()
     daemon = _daemon(home)
     yield daemon
@@ -96,6 +100,28 @@ def _disk(home: Path) -> Finding:
         return Finding("disk", "problem", f"{home} cannot be looked at: {error.strerror}.")
     state = "ok" if free >= DISK_FREE_BYTES else "warning"
     return Finding("disk", state, f"{size(free)} free" + ("" if state == "ok" else ", little for models: make room"))
+
+
+def _hardware() -> Iterable[Finding]:
+    """What the probes know of this machine, and what they do not."""
+    collector = Collector(default_probes(), monotonic)
+    asyncio.run(collector.refresh())
+    known = collector.hardware
+    for device in known.devices:
+        own = f", {size(device.memory_free_bytes)} of {size(device.memory_bytes)} free" if device.memory_bytes else ""
+        yield Finding(device.kind, "ok", f"{device.name}{own}")
+    for probe, reason in known.troubles:
+        yield Finding(probe, "warning", reason)
+    told = (
+        ("a GPU", len(known.devices) > 1 or None),
+        ("mains or battery", known.on_battery),
+        ("a lid", known.lid_closed),
+        ("whether somebody works here", known.user_active),
+        ("heat", known.thermal or None),
+    )
+    unknown = [what for what, value in told if value is None]
+    if unknown:
+        yield Finding("hardware", "ok", f"this machine does not tell of {in_list(unknown)}; nothing depends on it")
 
 
 def _engine() -> Finding:

@@ -57,5 +57,29 @@ def status_text(state: Mapping[str, Any]) -> str:
 def _member_row(member: Mapping[str, Any], this: str) -> tuple[str, str, str, str]:
     snapshot: Mapping[str, Any] | None = member["snapshot"]
     free = "?" if snapshot is None else size(snapshot["memory_free_bytes"])
-    here = "this node" if member["id"] == this else ""
-    return member["name"] or member["id"][:SHORT_ID], member["state"], free, here
+    notes = ["this node"] if member["id"] == this else []
+    notes += [] if snapshot is None else hardware_notes(snapshot)
+    return member["name"] or member["id"][:SHORT_ID], member["state"], free, ", ".join(notes)
+
+
+def hardware_notes(snapshot: Mapping[str, Any]) -> list[str]:
+    """What of a machine matters to a person who asks why layers are where they are; nothing that is as it should be."""
+    notes = [_device_note(device) for device in snapshot.get("devices", ()) if device["kind"] != "cpu"]
+    if snapshot.get("on_battery"):
+        percent = snapshot.get("battery_percent")
+        notes.append("on battery" if percent is None else f"on battery, {percent:.0f} %")
+    notes += ["lid closed"] if snapshot.get("lid_closed") else []
+    notes += ["user at work"] if snapshot.get("user_active") else []
+    notes += [f"heat: {snapshot['thermal']}"] if snapshot.get("thermal") in {"serious", "critical"} else []
+    policy: Mapping[str, Any] = snapshot.get("policy") or {}
+    notes += [words for key, words in _POLICIES if policy.get(key)]
+    return notes + [f"{trouble['probe']} cannot tell" for trouble in snapshot.get("troubles", ())]
+
+
+_POLICIES = (("exclude", "kept out"), ("keep_light", "kept light"), ("never_on_battery", "not on battery"))
+
+
+def _device_note(device: Mapping[str, Any]) -> str:
+    free = f", {size(device['memory_free_bytes'])} free" if device["memory_bytes"] else ""
+    throttled = f", {device['throttled']}" if device.get("throttled") else ""
+    return f"{device['name']}{free}{throttled}"

@@ -110,6 +110,13 @@ def report_of(snapshot: Snapshot) -> NodeReport:
         engines=snapshot.engines,
         models=tuple(ModelFile(model.name, model.digest, model.size_bytes) for model in snapshot.models),
         stages=snapshot.stages,
+        battery_percent=snapshot.battery_percent,
+        lid_closed=snapshot.lid_closed,
+        user_active=snapshot.user_active,
+        thermal=snapshot.thermal,
+        swap_used_bytes=snapshot.swap_used_bytes,
+        troubles=snapshot.troubles,
+        policy=snapshot.policy,
     )
 
 

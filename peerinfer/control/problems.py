@@ -22,6 +22,8 @@ from peerinfer.placement.problem import Compute, Excluded, LinkNumbers, ModelNum
 
 USABLE_PERCENT: Final = 90
 """Of a memory; the rest is for those who sit at the machine, and for what no estimate knows."""
+METAL_PERCENT: Final = 70
+"""Of the memory of an Apple machine: Metal's working set is bounded at two thirds to three quarters of it."""
 LIGHT_PERCENT: Final = 25
 """Of the memory of a machine that its owner keeps light."""
 STAGE_BYTES: Final = 100_000_000
@@ -225,7 +227,8 @@ def _usable(told: Snapshot, member: Member, members: Members, standing: Standing
     placed = _sum(_bytes_on(member, one, members) for one in standing.stays)
     loading = _sum(_bytes_on(member, one, members) for one in standing.stays if one.state is InstanceState.LOADING)
     returned = _sum(_bytes_on(member, one, members) for one in standing.leaving)
-    share = LIGHT_PERCENT if told.policy.keep_light else USABLE_PERCENT
+    most = METAL_PERCENT if "metal" in told.accelerators else USABLE_PERCENT
+    share = LIGHT_PERCENT if told.policy.keep_light else most
     total = told.memory_bytes * share // 100
     if told.policy.memory_limit_bytes:
         total = min(total, told.policy.memory_limit_bytes)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from peerinfer.election.ballot import Ballot
 from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import Device, HeldStage
+from peerinfer.gossip.snapshot import FREE_POLICY, Device, HeldStage, OwnerPolicy
 from peerinfer.net.frames import Epoch
 
 __all__ = [
@@ -166,6 +166,14 @@ class NodeReport:
     engines: tuple[str, ...] = ()
     models: tuple[ModelFile, ...] = ()
     stages: tuple[HeldStage, ...] = ()
+    battery_percent: float | None = None
+    lid_closed: bool | None = None
+    user_active: bool | None = None
+    thermal: str = ""
+    swap_used_bytes: int | None = None
+    troubles: tuple[tuple[str, str], ...] = ()
+    """(probe, reason) for each that cannot tell what it should."""
+    policy: OwnerPolicy = FREE_POLICY
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,13 @@ def _report(report: NodeReport) -> dict[str, Any]:
         "memory_free_bytes": report.memory_free_bytes,
         "devices": [asdict(device) for device in report.devices],
         "on_battery": report.on_battery,
+        "battery_percent": report.battery_percent,
+        "lid_closed": report.lid_closed,
+        "user_active": report.user_active,
+        "thermal": report.thermal or None,
+        "swap_used_bytes": report.swap_used_bytes,
+        "troubles": [{"probe": probe, "reason": reason} for probe, reason in report.troubles],
+        "policy": asdict(report.policy),
         "engines": list(report.engines),
         "models": [asdict(model) for model in report.models],
     }

@@ -132,6 +132,19 @@ class StageHost:
         await self._child.stop()
 
 
+async def can_offload() -> bool:
+    """Whether the engine here was built to compute with accelerators. Raises `EngineError` or `EngineDied`."""
+    try:
+        child = await Child.start("peerinfer.engine.worker", "engine")
+        try:
+            body = await child.call(calls.FACTS, deadline_s=FACTS_DEADLINE_S)
+        finally:
+            await child.stop()
+    except ProcessError as error:
+        raise engine_failure(error) from None
+    return bool(cast("dict[str, int]", unpack(body, 4096, maps=True)).get("offloads"))
+
+
 def split_answer(body: bytes) -> tuple[tuple[int, int, int], memoryview]:
     """(step, engine, sampling) in microseconds, and the frame or tokens behind them."""
     step, engine, sampling = calls.TIMES.unpack_from(body)

@@ -204,3 +204,8 @@ class LlamaStage:
             seconds[together] = best
         llama.llama_memory_clear(self._memory, True)
         return seconds[True] < BATCH_GAIN * seconds[False]
+
+
+def offloads() -> bool:
+    """Whether this llama.cpp was built to compute with accelerators, and finds one."""
+    return bool(llama.llama_supports_gpu_offload())

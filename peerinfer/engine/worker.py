@@ -15,7 +15,7 @@ import psutil
 
 from peerinfer.engine.base import Hidden, SampledToken, StageEngine, StageSpec
 from peerinfer.engine.calls import CALIBRATE, LOAD, STEP, TIMES
-from peerinfer.engine.llama import LlamaStage
+from peerinfer.engine.llama import LlamaStage, offloads
 from peerinfer.engine.measuring import measure
 from peerinfer.engine.orders import decode_orders
 from peerinfer.engine.sampler import sample
@@ -47,7 +47,9 @@ class StageService:
             return self._step(body)
         if kind == CALIBRATE:
             return [self._calibrate()]
-        return [pack({**self._facts, "rss_bytes": psutil.Process().memory_info().rss, "slots": self._slots.occupied})]
+        memory_bytes = psutil.Process().memory_info().rss
+        now = {"rss_bytes": memory_bytes, "slots": self._slots.occupied, "offloads": int(offloads())}
+        return [pack({**self._facts, **now})]
 
     def _load(self, body: memoryview, emit: Emit) -> bytes:
         spec = unpack_fields(StageSpec, unpack(body, SPEC_MAX_BYTES))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import peerinfer
-from peerinfer.clock import Clock
 from peerinfer.gossip.snapshot import (
     FREE_POLICY,
     RANGES_MAX,
@@ -37,6 +36,7 @@ class Figures:
     links: Callable[[], tuple[LinkFigure, ...]] = tuple
     speeds: Callable[[], tuple[EngineSpeed, ...]] = tuple
     policy: Callable[[], OwnerPolicy] = lambda: FREE_POLICY
+    accelerators: Callable[[], tuple[str, ...]] = tuple
     allowed: Callable[[Sequence[str]], tuple[str, ...]] = tuple
     """Of the engines here those that may run layers."""
 
@@ -52,28 +52,23 @@ class Portrait:
         *,
         figures: Figures,
         collector: Collector,
-        clock: Clock,
     ) -> None:
         self._name = name
         self._store = store
         self._warehouse = warehouse
         self._figures = figures
         self._collector = collector
-        self._clock = clock
         self.models: tuple[HeldModel, ...] = ()
 
     def compose(self) -> Snapshot:
         """This node as it is now."""
-        hardware = self._collector.hardware(self._clock())
+        hardware = self._collector.hardware
         return Snapshot(
             name=self._name,
             version=peerinfer.__version__,
             memory_bytes=hardware.memory_bytes,
             memory_free_bytes=hardware.memory_free_bytes,
-            devices=tuple(
-                Device(each.kind, each.name, each.memory_bytes, each.memory_free_bytes, each.cores)
-                for each in hardware.devices
-            ),
+            devices=tuple(Device(**asdict(each)) for each in hardware.devices),
             on_battery=hardware.on_battery,
             engines=self._figures.allowed(ENGINES),
             models=self.models,
@@ -82,6 +77,13 @@ class Portrait:
             policy=self._figures.policy(),
             links=self._figures.links(),
             speeds=self._figures.speeds(),
+            battery_percent=hardware.battery_percent,
+            lid_closed=hardware.lid_closed,
+            user_active=hardware.user_active,
+            thermal=hardware.thermal,
+            swap_used_bytes=hardware.swap_used_bytes,
+            troubles=hardware.troubles,
+            accelerators=self._figures.accelerators(),
         )
 
     async def run(self, announce: Callable[[], None]) -> None:

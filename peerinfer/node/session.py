@@ -23,7 +23,7 @@ from peerinfer.control.surroundings import Surroundings
 from peerinfer.election.storage import PromiseFile
 from peerinfer.errors import UnknownModel
 from peerinfer.gossip.service import GossipService
-from peerinfer.gossip.snapshot import HeldModel, LinkFigure
+from peerinfer.gossip.snapshot import HeldModel
 from peerinfer.gossip.storage import Incarnation
 from peerinfer.identity.authority import HINT_PERIOD_S, discovery_hint
 from peerinfer.identity.storage import Identity
@@ -39,18 +39,15 @@ from peerinfer.net.peer_book import PeerBook
 from peerinfer.net.server import LinkServer
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.net.tls import MeshTrust
+from peerinfer.node.instruments import Instruments
 from peerinfer.node.policy import PolicyDesk
-from peerinfer.node.portrait import ENGINES, Figures, Portrait, held_model
+from peerinfer.node.portrait import Portrait, held_model
 from peerinfer.node.roster_exchange import RosterExchange
 from peerinfer.node.signatures import Signatures
 from peerinfer.node.solving import Solver
-from peerinfer.node.speeds import Speeds
 from peerinfer.pipeline.gateway import Gateway
 from peerinfer.pipeline.service import PipelineService
 from peerinfer.pipeline.tokenizers import TokenizerPool
-from peerinfer.telemetry.collector import Collector, default_probes
-from peerinfer.telemetry.facts import DeviceFacts
-from peerinfer.telemetry.link_service import LinkService
 
 PEERS_FILE = "peers.json"
 PROMISE_FILE = "promise"
@@ -82,23 +79,16 @@ class MeshSession:
         self.discovery: Discovery | None = None
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
         trust.on_news = self.roster.heard
-        self._collector = Collector(default_probes())
-        self._speeds = Speeds(config.home, ENGINES[0], config.threads, self._devices, lambda: ())
-        self._pipeline = PipelineService(self.switchboard, warehouse, config.threads, monotonic, self._speeds)
-        self._links = LinkService(self.switchboard, self._pipeline.is_busy, monotonic)
+        self._instruments = Instruments(config.home, config.threads, self.switchboard)
+        meter = self._instruments.speeds
+        self._pipeline = PipelineService(self.switchboard, warehouse, config.threads, monotonic, meter)
+        self._instruments.is_busy = self._pipeline.is_busy
         self.portrait = Portrait(
             identity.name,
             store,
             warehouse,
-            figures=Figures(
-                self._pipeline.held,
-                links=self._told_links,
-                speeds=self._speeds.told,
-                policy=policy.owner,
-                allowed=policy.allowed,
-            ),
-            collector=self._collector,
-            clock=monotonic,
+            figures=self._instruments.figures(self._pipeline.held, policy),
+            collector=self._instruments.collector,
         )
         self.solver = Solver()
         self._signatures = Signatures(identity)
@@ -134,11 +124,12 @@ class MeshSession:
         """
         host = self._config.listen.host
         self.port = await self._server.start(host, listen_port)
+        await self._instruments.prepare()
         await self.portrait.refresh(lambda: None)
         self._dialer.start((*self._config.peers, *filter(_is_address, addresses)))
         portrait = partial(self.portrait.run, self._gossip.announce)
-        duties = (self.roster.run, self._pipeline.run, self._gossip.run, self.control.run, portrait, self._links.run)
-        for duty in duties:
+        duties = (self.roster.run, self._pipeline.run, self._gossip.run, self.control.run, portrait)
+        for duty in (*duties, *self._instruments.duties(self._gossip.announce)):
             self._tasks.append(asyncio.create_task(_keep_up(duty)))
         if self._config.mdns:
             self.discovery = Discovery(host, self.port, self._hints, self._dialer.found)
@@ -190,14 +181,6 @@ class MeshSession:
             measured=self._measured,
             solve=self.solver.solve,
         )
-
-    def _told_links(self) -> tuple[LinkFigure, ...]:
-        return tuple(
-            LinkFigure(one.peer, one.rtt_us, one.bandwidth_bytes_per_s, one.is_stale) for one in self._links.told()
-        )
-
-    def _devices(self) -> tuple[DeviceFacts, ...]:
-        return self._collector.hardware(monotonic()).devices
 
     def _names(self) -> Mapping[str, str]:
         return {node: member.name for node, member in self._identity.roster.members.items()}

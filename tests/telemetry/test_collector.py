@@ -1,10 +1,15 @@
-"""The collector: each probe when it is due, and a probe that fails harms nobody."""
+"""The collector: each probe when it is due, and a probe that fails or hangs harms nobody."""
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 
-from peerinfer.telemetry.collector import RETRY_S, Collector, default_probes
+import pytest
+
+from peerinfer.clock import monotonic
+from peerinfer.telemetry.collector import FIRST_S, RETRY_S, Collector, default_probes
 from peerinfer.telemetry.facts import DeviceFacts, Reading
 
 
@@ -22,40 +27,110 @@ class FakeProbe:
         return self.reading
 
 
-def test_readings_come_together() -> None:
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_readings_come_together() -> None:
     memory = FakeProbe("memory", 1.0, Reading(memory_bytes=8, memory_free_bytes=4))
     gpu = FakeProbe("gpu", 1.0, Reading(devices=(DeviceFacts("cuda", "A GPU", 2, 1),)))
-    power = FakeProbe("power", 1.0, Reading(on_battery=False))
-    hardware = Collector([memory, gpu, power]).hardware(0.0)
+    power = FakeProbe("power", 1.0, Reading(on_battery=False, battery_percent=80.0))
+    collector = Collector([memory, gpu, power], Clock())
+    assert await collector.refresh()
+    hardware = collector.hardware
     assert (hardware.memory_bytes, hardware.memory_free_bytes, hardware.on_battery) == (8, 4, False)
     assert [device.name for device in hardware.devices] == ["A GPU"]
     assert hardware.troubles == ()
 
 
-def test_each_probe_is_read_as_often_as_it_needs() -> None:
-    quick, slow, once = (FakeProbe(str(every), every, Reading()) for every in (1.0, 10.0, math.inf))
-    collector = Collector([quick, slow, once])
+async def test_each_probe_is_read_as_often_as_it_needs_or_as_it_is_told() -> None:
+    probes = [FakeProbe(str(every), every, Reading()) for every in (1.0, 10.0, math.inf)]
+    clock = Clock()
+    collector = Collector([*probes, told := FakeProbe("told", 1.0, Reading())], clock, every_s={"told": 5.0})
     for second in range(11):
-        collector.hardware(float(second))
-    assert (quick.reads, slow.reads, once.reads) == (11, 2, 1)
+        clock.now = float(second)
+        await collector.refresh()
+    assert [probe.reads for probe in (*probes, told)] == [11, 2, 1, 3]
 
 
-def test_a_failing_probe_degrades_with_its_reason_and_recovers() -> None:
+async def test_a_failing_probe_degrades_with_its_reason_and_recovers() -> None:
     broken = FakeProbe("gpu", 1.0, OSError("driver not loaded"))
     memory = FakeProbe("memory", 1.0, Reading(memory_bytes=8, memory_free_bytes=4))
-    collector = Collector([broken, memory])
-    hardware = collector.hardware(0.0)
-    assert hardware.memory_bytes == 8
-    assert hardware.troubles == (("gpu", "OSError: driver not loaded"),)
+    clock = Clock()
+    collector = Collector([broken, memory], clock)
+    await collector.refresh()
+    assert collector.hardware.memory_bytes == 8
+    assert collector.hardware.troubles == (("gpu", "OSError: driver not loaded"),)
     broken.reading = Reading(devices=(DeviceFacts("cuda", "A GPU"),))
-    assert collector.hardware(1.0).devices == (), "a broken driver is not asked every second"
-    recovered = collector.hardware(RETRY_S)
-    assert (len(recovered.devices), recovered.troubles) == (1, ())
+    clock.now = 1.0
+    await collector.refresh()
+    assert collector.hardware.devices == (), "a broken driver is not asked every second"
+    clock.now = RETRY_S
+    await collector.refresh()
+    assert (len(collector.hardware.devices), collector.hardware.troubles) == (1, ())
 
 
-def test_this_machine_tells_its_memory_and_processor() -> None:
-    hardware = Collector(default_probes()).hardware(0.0)
+async def test_what_a_probe_lacks_is_told_and_asked_again_soon() -> None:
+    gpu = FakeProbe("gpu", 2.0, Reading(devices=(DeviceFacts("cuda", "A GPU"),), lacks="GPU 1 does not answer."))
+    clock = Clock()
+    collector = Collector([gpu], clock)
+    await collector.refresh()
+    assert collector.hardware.troubles == (("gpu", "GPU 1 does not answer."),)
+    assert len(collector.hardware.devices) == 1
+    clock.now = 2.0
+    await collector.refresh()
+    assert gpu.reads == 2
+
+
+class HangingProbe:
+    """Answers once, then hangs until it is let go."""
+
+    name = "hangs"
+    every_s = 1.0
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.let_go = threading.Event()
+
+    def read(self) -> Reading:
+        self.reads += 1
+        if self.reads == 2:
+            self.let_go.wait(30)
+        return Reading(memory_bytes=self.reads)
+
+
+async def test_a_hanging_probe_keeps_what_it_told_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerinfer.telemetry.collector.LIMIT_S", 0.05)
+    hanging, other = HangingProbe(), FakeProbe("power", 1.0, Reading(on_battery=True))
+    clock = Clock()
+    collector = Collector([hanging, other], clock)
+    await collector.refresh(0.05)
+    for second in (1.0, 2.0, 3.0):
+        clock.now = second
+        await collector.refresh(0.05)
+    assert hanging.reads == 2, "no second thread is sent after one that hangs"
+    assert other.reads == 4
+    assert collector.hardware.memory_bytes == 1
+    assert "has not answered" in collector.hardware.troubles[0][1]
+    hanging.let_go.set()
+    await asyncio.wait_for(_settles(collector), 10)
+    assert collector.hardware.troubles == ()
+    assert collector.hardware.memory_bytes >= 2
+
+
+async def _settles(collector: Collector) -> None:
+    while collector.hardware.troubles:
+        await collector.refresh(0.05)
+        await asyncio.sleep(0)
+
+
+async def test_this_machine_tells_its_memory_and_processor() -> None:
+    collector = Collector(default_probes(), monotonic)
+    await collector.refresh(10 * FIRST_S)
+    hardware = collector.hardware
     assert 0 < hardware.memory_free_bytes <= hardware.memory_bytes
     (processor,) = [device for device in hardware.devices if device.kind == "cpu"]
     assert processor.cores >= 1
-    assert processor.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,17 @@ from typing import Any
 
 import pytest
 
+from peerinfer.telemetry.facts import DeviceFacts
 from peerinfer.telemetry.probes import battery as battery_room
+from peerinfer.telemetry.probes.amd import AmdProbe
 from peerinfer.telemetry.probes.battery import BatteryProbe
+from peerinfer.telemetry.probes.commands import output_of
+from peerinfer.telemetry.probes.heat import STEADY, HeatProbe, apple_level, sensor_level
+from peerinfer.telemetry.probes.intel import IntelProbe
+from peerinfer.telemetry.probes.lid import LidProbe, clamshell
 from peerinfer.telemetry.probes.memory import cgroup_limits
 from peerinfer.telemetry.probes.nvidia import NvidiaProbe
+from peerinfer.telemetry.probes.user import hid_idle_s, hinted_active, terminals_idle_s
 
 
 def group(folder: Path, **files: str) -> None:
@@ -63,9 +71,9 @@ def test_without_groups_there_is_no_limit(tmp_path: Path) -> None:
     ("sensor", "expected"),
     [
         (lambda: None, False),
-        (lambda: SimpleNamespace(power_plugged=True), False),
-        (lambda: SimpleNamespace(power_plugged=False), True),
-        (lambda: SimpleNamespace(power_plugged=None), None),
+        (lambda: SimpleNamespace(power_plugged=True, percent=80), False),
+        (lambda: SimpleNamespace(power_plugged=False, percent=80.5), True),
+        (lambda: SimpleNamespace(power_plugged=None, percent=None), None),
         (None, None),
     ],
 )
@@ -75,22 +83,118 @@ def test_battery(monkeypatch: pytest.MonkeyPatch, sensor: Any, expected: bool | 
     assert BatteryProbe().read().on_battery is expected
 
 
-def test_nvidia_gpus_are_told_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = SimpleNamespace(
-        nvmlInit=lambda: None,
-        nvmlDeviceGetCount=lambda: 2,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetName=lambda handle: [b"Old module", "New module"][handle],
-        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=24 * (handle + 1), free=20),
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    devices = NvidiaProbe().read().devices
-    assert [(one.kind, one.name, one.memory_bytes) for one in devices] == [
-        ("cuda", "Old module", 24),
-        ("cuda", "New module", 48),
-    ]
-
-
 def test_without_the_nvidia_module_there_is_no_gpu_and_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert NvidiaProbe().read().devices == ()
+
+
+def card(root: Path, name: str, **files: str) -> Path:
+    """A graphics card as the kernel shows it; `__` in a name stands for a folder."""
+    for file, text in files.items():
+        path = root / name / "device" / file.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    return root / name
+
+
+def test_amd_cards_are_read_from_what_their_driver_shows(tmp_path: Path) -> None:
+    root = tmp_path / "drm"
+    card(
+        root,
+        "card0",
+        vendor="0x1002",
+        device="0x744c",
+        product_name="Radeon RX 7900 XTX",
+        mem_info_vram_total="25753026560",
+        mem_info_vram_used="753026560",
+        gpu_busy_percent="37",
+        hwmon__hwmon3__temp1_input="54000",
+        hwmon__hwmon3__power1_average="120000000",
+        hwmon__hwmon3__freq1_input="2304000000",
+    )
+    card(root, "card1", vendor="0x1002", device="0x1638", gpu_busy_percent="not a number")
+    card(root, "card2", vendor="0x10de", device="0x2684")
+    (root / "card0-DP-1").mkdir()
+    (tmp_path / "version").write_text("6.10.5\n")
+    devices = AmdProbe(root, tmp_path / "version", tmp_path / "absent").read().devices
+    assert devices == (
+        DeviceFacts(
+            "rocm", "Radeon RX 7900 XTX", 25753026560, 25 * 10**9, 0, 0.37, 54.0, 120.0, 2304.0, driver="6.10.5"
+        ),
+        DeviceFacts("rocm", "AMD graphics 0x1638", driver="6.10.5"),
+    )
+    assert AmdProbe(tmp_path / "nothing").read().devices == ()
+
+
+def test_intel_graphics_are_read_from_what_their_driver_shows(tmp_path: Path) -> None:
+    shown = card(tmp_path, "card0", vendor="0x8086", device="0x46a6", hwmon__hwmon1__temp1_input="41000")
+    (shown / "gt_act_freq_mhz").write_text("1300\n")
+    (device,) = IntelProbe(tmp_path).read().devices
+    assert (device.kind, device.name, device.memory_bytes) == ("intel", "Intel graphics 0x46a6", 0)
+    assert (device.temperature_c, device.clock_mhz, device.utilisation) == (41.0, 1300.0, None)
+
+
+@pytest.mark.parametrize(
+    ("states", "closed"),
+    [({}, None), ({"LID": "open"}, False), ({"LID0": "closed"}, True), ({"LID0": "rubbish"}, None)],
+)
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS asks its registry")
+def test_the_lid(tmp_path: Path, states: dict[str, str], closed: bool | None) -> None:
+    for name, state in states.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state").write_text(f"state:      {state}\n")
+    assert LidProbe(tmp_path).read().lid_closed is closed
+
+
+def test_what_macos_prints_is_understood() -> None:
+    assert clamshell('  |   "AppleClamshellState" = Yes\n  | "Other" = No') is True
+    assert clamshell('    "AppleClamshellState" = No') is False
+    assert clamshell("") is None
+    assert hid_idle_s('    | |   "HIDIdleTime" = 2500000000\n') == 2.5
+    assert hid_idle_s("nothing") is None
+    assert apple_level("com.apple.system.thermalpressurelevel 2\n") == "serious"
+    assert apple_level("com.apple.system.thermalpressurelevel 4") == "critical"
+    assert apple_level("Failed") == ""
+
+
+def test_somebody_at_a_terminal_or_desktop_is_at_work(tmp_path: Path) -> None:
+    assert hinted_active("IdleHint=no\nState=active\n") is True
+    assert hinted_active("IdleHint=yes\nState=active\n") is False
+    assert hinted_active("IdleHint=no\nState=lingering\n") is None
+    assert hinted_active("") is None
+    terminals = [tmp_path / "tty1", tmp_path / "tty2", tmp_path / "absent"]
+    for path, touched in zip(terminals, (1000.0, 1500.0), strict=False):
+        path.write_text("")
+        os.utime(path, (touched, touched))
+    assert terminals_idle_s(terminals, 1560.0) == 60.0
+    assert terminals_idle_s(terminals, 1400.0) == 0.0, "a clock that was set back"
+    assert terminals_idle_s([], 1560.0) is None
+
+
+def sensor(current: float, high: float | None, critical: float | None) -> Any:
+    return SimpleNamespace(current=current, high=high, critical=critical)
+
+
+def test_heat_is_told_by_the_sensors_own_marks() -> None:
+    assert sensor_level({}) == ""
+    assert sensor_level({"coretemp": [sensor(50, None, None)]}) == ""
+    assert sensor_level({"coretemp": [sensor(50, 90, 100)], "nvme": [sensor(83, 90, 95)]}) == "fair"
+    assert sensor_level({"coretemp": [sensor(92, 90, 100)]}) == "serious"
+    assert sensor_level({"coretemp": [sensor(101, 90, 100)]}) == "critical"
+    assert sensor_level({"odd": [sensor(30, 1, 2), sensor(0, 90, 100)]}) == ""
+
+
+def test_a_burst_of_work_is_no_heat() -> None:
+    probe = HeatProbe()
+    for _ in range(STEADY - 1):
+        probe._steady("nominal")
+    assert [probe._steady("critical") for _ in range(STEADY)] == ["nominal"] * (STEADY - 1) + ["critical"]
+    assert probe._steady("nominal") == "nominal"
+
+
+def test_a_tool_that_is_missing_fails_or_hangs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerinfer.telemetry.probes.commands.TIMEOUT_S", 0.2)
+    python = sys.executable
+    assert output_of("/no/such/tool") == ""
+    assert output_of(python, "-c", "import sys; print('no'); sys.exit(1)") == ""
+    assert output_of(python, "-c", "import time; time.sleep(60)") == ""

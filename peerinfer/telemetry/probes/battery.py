@@ -15,7 +15,8 @@ class BatteryProbe:
     """On battery or on mains; a machine without a battery is on mains."""
 
     name = "battery"
-    every_s = 10.0
+    every_s = 2.0
+    """Pulling a plug often comes before closing a lid."""
 
     def read(self) -> Reading:
         """`on_battery` is None where the system does not tell at all."""
@@ -26,4 +27,5 @@ class BatteryProbe:
         if battery is None:
             return Reading(on_battery=False)
         plugged = battery.power_plugged
-        return Reading(on_battery=None if plugged is None else not plugged)
+        percent = float(battery.percent) if battery.percent is not None else None
+        return Reading(on_battery=None if plugged is None else not plugged, battery_percent=percent)

@@ -18,7 +18,7 @@ UNLIMITED_BYTES: Final = 2**60
 
 
 class MemoryProbe:
-    """Total and available memory in bytes."""
+    """Total and available memory, and used swap, in bytes."""
 
     name = "memory"
     every_s = 1.0
@@ -30,7 +30,8 @@ class MemoryProbe:
         if sys.platform == "linux":
             for limit, limit_free in cgroup_limits(OWN_CGROUP, CGROUP_ROOT):
                 total, free = min(total, limit), min(free, limit_free)
-        return Reading(memory_bytes=total, memory_free_bytes=max(0, free))
+        swap = int(_psutil.swap_memory().used)
+        return Reading(memory_bytes=total, memory_free_bytes=max(0, free), swap_used_bytes=swap)
 
 
 def cgroup_limits(own: Path, root: Path) -> list[tuple[int, int]]:

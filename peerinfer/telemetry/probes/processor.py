@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import psutil
 
 from peerinfer.telemetry.facts import DeviceFacts, Reading
 
+_psutil: Any = psutil
+SENSORS: Final = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
+"""Drivers of the sensors in processors, as Linux names them."""
 SYSCTL_TIMEOUT_S: Final = 2.0
 """`sysctl` answers in milliseconds; a hung one must not hold the daemon."""
 
@@ -20,11 +24,27 @@ class ProcessorProbe:
     """One device of kind `cpu`."""
 
     name = "processor"
-    every_s = math.inf
+    every_s = 5.0
+
+    def __init__(self) -> None:
+        self._name = ""
+        _psutil.cpu_percent()  # the first answer spans from here
 
     def read(self) -> Reading:
-        """Name and cores."""
-        return Reading(devices=(DeviceFacts(kind="cpu", name=_model_name(), cores=usable_cores()),))
+        """Name, cores, and how it does since the last reading."""
+        self._name = self._name or _model_name()
+        return Reading(
+            devices=(
+                DeviceFacts(
+                    kind="cpu",
+                    name=self._name,
+                    cores=usable_cores(),
+                    utilisation=float(_psutil.cpu_percent()) / 100,
+                    temperature_c=_temperature_c(),
+                    clock_mhz=_clock_mhz(),
+                ),
+            )
+        )
 
 
 def usable_cores() -> int:
@@ -32,6 +52,23 @@ def usable_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _clock_mhz() -> float | None:
+    """The present clock; None where psutil cannot tell (virtual machines, some Macs)."""
+    try:
+        clock = _psutil.cpu_freq()
+    except (OSError, NotImplementedError, RuntimeError):
+        return None
+    return float(clock.current) if clock is not None and clock.current else None
+
+
+def _temperature_c() -> float | None:
+    """The hottest of the processor's own sensors; None where the system shows none."""
+    sensors = getattr(_psutil, "sensors_temperatures", None)
+    readings: Any = sensors() if sensors is not None else {}
+    found = [float(one.current) for name in SENSORS for one in readings.get(name, ()) if one.current]
+    return max(found, default=None)
 
 
 def _model_name() -> str:
