@@ -8,6 +8,7 @@ answer is judged by the numbers as they are when it is used, never trusted, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from peerinfer.control.effects import SolvePlacement
@@ -105,6 +106,7 @@ def is_surely_short(problem: Problem) -> bool:
     return sum(layers) < model.layers
 
 
+@lru_cache(maxsize=QUESTIONS_MAX)
 def _quick(problem: Problem) -> tuple[Plan | None, str]:
     try:
         return place(problem), ""

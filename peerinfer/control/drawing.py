@@ -14,6 +14,7 @@ from peerinfer.errors import NoPlacement
 from peerinfer.gossip.snapshot import HeldModel
 from peerinfer.placement.explain import summary
 from peerinfer.placement.fixed import place_fixed
+from peerinfer.placement.greedy import place
 from peerinfer.placement.plan import Part, Plan
 from peerinfer.placement.problem import Problem
 
@@ -109,7 +110,7 @@ class Table:
             bottleneck=self._in_words(predicted.bottleneck, predicted.token_us) if is_known else "",
             solver=plan.solver,
             is_optimal=plan.is_optimal,
-            why=summary(problem, plan) if is_known else "",
+            why=summary(problem, plan, place),
         )
 
     def _in_words(self, part: Part, token_us: float) -> str:

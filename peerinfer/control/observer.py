@@ -33,7 +33,7 @@ from peerinfer.control.state import (
     NodeReport,
     Speed,
 )
-from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot import LinkFigure, Snapshot
 
 NEIGHBOURS_EVERY_S: Final = 1.0
 """How often discovery is asked: it makes hashes to tell our mesh from others."""
@@ -58,7 +58,7 @@ class Observer:
         """What happened since `state`. `rtt_us` is the round trip to each connected peer."""
         return [
             *self._of_members(state, members),
-            *_of_links(state, {member.node for member in members}, rtt_us),
+            *_of_links(state, members, rtt_us),
             *self._of_neighbours(state, now),
             *self._of_speeds(state),
         ]
@@ -113,18 +113,39 @@ def report_of(snapshot: Snapshot) -> NodeReport:
     )
 
 
-def _of_links(state: ClusterState, members: set[str], rtt_us: Mapping[str, float | None]) -> Iterator[ClusterEvent]:
-    """Only links with members are shown: one that was just removed may still be connected for a moment."""
-    told = {link.target: link for link in state.links if link.origin == state.node}
-    for peer, rtt in rtt_us.items():
-        link = told.pop(peer, None)
-        if peer in members and (link is None or _is_news(link.rtt_us, rtt)):
-            yield LinkMeasured(ClusterLink(state.node, peer, rtt))
-    for peer in told:
-        yield LinkLost(state.node, peer)
+def _of_links(state: ClusterState, members: Members, rtt_us: Mapping[str, float | None]) -> Iterator[ClusterEvent]:
+    """Own links as they are now, those of others as they told; only between members, of which a removed one is none."""
+    told = {link.ends: link for link in state.links}
+    for link in _links(state.node, members, rtt_us):
+        before = told.pop(link.ends, None)
+        if before is None or _is_news(before, link):
+            yield LinkMeasured(link)
+    for origin, target in told:
+        yield LinkLost(origin, target)
 
 
-def _is_news(told_us: float | None, rtt_us: float | None) -> bool:
-    if told_us is None or rtt_us is None:
-        return told_us is not rtt_us
-    return abs(rtt_us - told_us) > max(RTT_STEP_US, RTT_SHARE * told_us)
+def _links(me: str, members: Members, rtt_us: Mapping[str, float | None]) -> Iterator[ClusterLink]:
+    known = {member.node for member in members}
+    for member in members:
+        figures = {figure.peer: figure for figure in member.snapshot.links} if member.snapshot else {}
+        told = {peer: figure.rtt_us for peer, figure in figures.items()}
+        times = rtt_us if member.node == me else told if member.state is Liveness.ALIVE else {}
+        for peer in [peer for peer in times if peer in known and peer != member.node]:
+            yield _link(member.node, peer, times[peer], figures.get(peer))
+
+
+def _link(origin: str, target: str, rtt_us: float | None, figure: LinkFigure | None) -> ClusterLink:
+    rate = figure.bandwidth_bytes_per_s if figure is not None else 0.0
+    return ClusterLink(origin, target, rtt_us, rate or None, figure is not None and figure.is_stale)
+
+
+def _is_news(before: ClusterLink, now: ClusterLink) -> bool:
+    if before.is_stale != now.is_stale or _differ(before.bandwidth_bytes_per_s, now.bandwidth_bytes_per_s, 0.0):
+        return True
+    return _differ(before.rtt_us, now.rtt_us, RTT_STEP_US)
+
+
+def _differ(before: float | None, now: float | None, step: float) -> bool:
+    if before is None or now is None:
+        return before is not now
+    return abs(now - before) > max(step, RTT_SHARE * before)

@@ -188,6 +188,9 @@ class ClusterLink:
     rtt_us: float | None
     """Round trip; None before the first heartbeat is answered."""
     bandwidth_bytes_per_s: float | None = None
+    """What nearly always gets through; None before it was measured."""
+    is_stale: bool = False
+    """Whether the bandwidth was measured long ago."""
 
     @property
     def ends(self) -> tuple[str, str]:

@@ -26,6 +26,7 @@ def status(state: ClusterState) -> dict[str, Any]:
                 "to": link.target,
                 "rtt_us": link.rtt_us,
                 "bandwidth_bytes_per_s": link.bandwidth_bytes_per_s,
+                "is_stale": link.is_stale,
             }
             for link in state.links
         ],

@@ -8,6 +8,7 @@ from typing import Final
 LOAD: Final = 1
 STEP: Final = 2
 FACTS: Final = 3
+CALIBRATE: Final = 4
 """Calls to a stage: see `worker.py`."""
 
 TIMES: Final = struct.Struct("<III")

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from peerinfer.clock import monotonic_us
 from peerinfer.engine import calls
 from peerinfer.engine.base import SampledToken, StageSpec
+from peerinfer.engine.measuring import Measured
 from peerinfer.engine.pieces import PieceTable
 from peerinfer.errors import (
     BadRequest,
@@ -29,6 +31,9 @@ from peerinfer.process.child import CallFailed, Child
 LOAD_DEADLINE_S = 900.0
 """A large model from a slow disk; progress is reported meanwhile."""
 FACTS_DEADLINE_S = 60.0
+CALIBRATE_DEADLINE_S = 120.0
+"""A dozen tokens and a short prompt: seconds even where a model hardly fits."""
+EMPTY_CALLS = 5
 TOKENIZER_DEADLINE_S = 60.0
 """Opening a vocabulary of a quarter of a million tokens takes a few seconds."""
 PROMPT_DEADLINE_S = 10.0
@@ -106,6 +111,21 @@ class StageHost:
         """`rss_bytes`, `kv_bytes`, occupied `slots` of the child, as of now."""
         body = await self._child.call(calls.FACTS, deadline_s=FACTS_DEADLINE_S)
         return cast("dict[str, int]", unpack(body, 4096, maps=True))
+
+    async def calibrate(self) -> tuple[Measured, float]:
+        """What the stage takes, and microseconds of a call to its child that computes nothing. Raises `EngineError`.
+
+        A child that does not answer in time is ended: it hangs.
+        """
+        try:
+            started = monotonic_us()
+            for _ in range(EMPTY_CALLS):
+                await self._child.call(calls.FACTS, deadline_s=FACTS_DEADLINE_S)
+            empty_us = (monotonic_us() - started) / EMPTY_CALLS
+            body = await self._child.call(calls.CALIBRATE, deadline_s=CALIBRATE_DEADLINE_S)
+        except ProcessError as error:
+            raise engine_failure(error) from None
+        return unpack_fields(Measured, unpack(body, 4096)), empty_us
 
     async def stop(self) -> None:
         """Ends the child and frees its memory."""

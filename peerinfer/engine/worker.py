@@ -14,8 +14,9 @@ import numpy as np
 import psutil
 
 from peerinfer.engine.base import Hidden, SampledToken, StageEngine, StageSpec
-from peerinfer.engine.calls import LOAD, STEP, TIMES
+from peerinfer.engine.calls import CALIBRATE, LOAD, STEP, TIMES
 from peerinfer.engine.llama import LlamaStage
+from peerinfer.engine.measuring import measure
 from peerinfer.engine.orders import decode_orders
 from peerinfer.engine.sampler import sample
 from peerinfer.engine.slots import Forget, SlotTable
@@ -39,11 +40,13 @@ class StageService:
         self._facts: dict[str, int] = {}
 
     def __call__(self, kind: int, body: memoryview, emit: Emit) -> Sequence[Part]:
-        """One call: `LOAD` a stage, run a `STEP`, or tell `FACTS`."""
+        """One call: `LOAD` a stage, run a `STEP`, `CALIBRATE`, or tell `FACTS`."""
         if kind == LOAD:
             return [self._load(body, emit)]
         if kind == STEP:
             return self._step(body)
+        if kind == CALIBRATE:
+            return [self._calibrate()]
         return [pack({**self._facts, "rss_bytes": psutil.Process().memory_info().rss, "slots": self._slots.occupied})]
 
     def _load(self, body: memoryview, emit: Emit) -> bytes:
@@ -61,6 +64,11 @@ class StageService:
         self._slots = SlotTable(spec.slots, spec.context)
         self._facts = {"kv_bytes": engine.kv_bytes, "batch_rows": int(engine.batch_rows)}
         return pack(self._facts)
+
+    def _calibrate(self) -> bytes:
+        if self._engine is None or self._slots.occupied:
+            raise EngineError("A stage can be measured only while it is loaded and no sequence is open.")
+        return pack(pack_fields(measure(self._engine)))
 
     def _step(self, body: memoryview) -> Sequence[Part]:
         started = time.perf_counter()

@@ -73,6 +73,11 @@ class Tag(enum.IntEnum):
     ENDED = 44
     STEP_DONE = 45
     STEP_TROUBLE = 46
+    # probes of links
+    PROBE_ASK = 50
+    PROBE_READY = 51
+    PROBE_CHUNK = 52
+    PROBE_RESULT = 53
     # pairing listener
     PAIRING_START = 60
     PAIRING_ANSWER = 61

@@ -41,6 +41,12 @@ class PeerClock:
         return True
 
     @property
+    def rtt_high_us(self) -> float | None:
+        """What nine of ten round trips of the window do not exceed; None before the first pong."""
+        ordered = sorted(rtt for rtt, _ in self._samples)
+        return float(ordered[(len(ordered) - 1) * 9 // 10]) if ordered else None
+
+    @property
     def rtt_min_us(self) -> int | None:
         """The smallest round trip of the window; None before the first pong."""
         return min(self._samples)[0] if self._samples else None

@@ -33,6 +33,8 @@ class LinkFacts:
     incarnation: int
     rtt_us: float | None
     """Moving average of the round trip; None before the first heartbeat is answered."""
+    rtt_high_us: float | None
+    """What nine of ten round trips of the last half minute did not exceed."""
     rtt_min_us: int | None
     offset_us: int | None
     """The peer's monotonic clock minus ours."""
@@ -170,6 +172,7 @@ def _facts(link: Link) -> LinkFacts:
         address=link.address,
         incarnation=link.peer.incarnation,
         rtt_us=link.timing.rtt_us,
+        rtt_high_us=link.timing.rtt_high_us,
         rtt_min_us=link.timing.rtt_min_us,
         offset_us=link.timing.offset_us,
         last_heard=link.last_heard,

@@ -19,7 +19,7 @@ from peerinfer.net.joining import join
 from peerinfer.net.pairing import PairingHost
 from peerinfer.node.model_actions import ModelActions
 from peerinfer.node.node import Node
-from peerinfer.node.plan_actions import Look, at_once, find_held, plan_report
+from peerinfer.node.plan_actions import Look, find_held, plan_report
 
 FAREWELL_S = 0.3
 """For a farewell to reach the peers before the links go down."""
@@ -92,7 +92,8 @@ class Actions:
             name = await self._node.session.add_model(Path(name))
         model = await find_held(name, self._node.store, control.members())
         first = self._node.identity.node_id
-        return await plan_report(Look(model, wish, control.members(), control.instances(), first), at_once)
+        solve = self._node.session.solver.planner.solve
+        return await plan_report(Look(model, wish, control.members(), control.instances(), first), solve)
 
     async def config(self, key: str, value: str | None) -> JsonObject:
         """The settings; the mesh hears of a change at once."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from peerinfer.api.actions import PlanWish
 from peerinfer.api.replies import JsonObject
-from peerinfer.clock import monotonic
 from peerinfer.control.catalogue import find_in_mesh
 from peerinfer.control.members import Member, Members
 from peerinfer.control.messages import LoadRequest
@@ -29,13 +28,6 @@ from peerinfer.placement.problem import Problem
 
 Solve = Callable[[Problem], Awaitable[Plan]]
 """The planner with its solver. Raises `NoPlacement`."""
-
-
-async def at_once(problem: Problem) -> Plan:
-    """The quick planner alone."""
-    began_s = monotonic()
-    plan = await asyncio.to_thread(place, problem)
-    return replace(plan, solver_ms=(monotonic() - began_s) * 1000)
 
 
 async def find_held(model: str, store: ModelStore, members: Members) -> HeldModel:

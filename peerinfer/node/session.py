@@ -23,7 +23,7 @@ from peerinfer.control.surroundings import Surroundings
 from peerinfer.election.storage import PromiseFile
 from peerinfer.errors import UnknownModel
 from peerinfer.gossip.service import GossipService
-from peerinfer.gossip.snapshot import HeldModel
+from peerinfer.gossip.snapshot import HeldModel, LinkFigure
 from peerinfer.gossip.storage import Incarnation
 from peerinfer.identity.authority import HINT_PERIOD_S, discovery_hint
 from peerinfer.identity.storage import Identity
@@ -40,13 +40,17 @@ from peerinfer.net.server import LinkServer
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.net.tls import MeshTrust
 from peerinfer.node.policy import PolicyDesk
-from peerinfer.node.portrait import Figures, Portrait, held_model
+from peerinfer.node.portrait import ENGINES, Figures, Portrait, held_model
 from peerinfer.node.roster_exchange import RosterExchange
 from peerinfer.node.signatures import Signatures
+from peerinfer.node.solving import Solver
+from peerinfer.node.speeds import Speeds
 from peerinfer.pipeline.gateway import Gateway
 from peerinfer.pipeline.service import PipelineService
 from peerinfer.pipeline.tokenizers import TokenizerPool
 from peerinfer.telemetry.collector import Collector, default_probes
+from peerinfer.telemetry.facts import DeviceFacts
+from peerinfer.telemetry.link_service import LinkService
 
 PEERS_FILE = "peers.json"
 PROMISE_FILE = "promise"
@@ -78,19 +82,25 @@ class MeshSession:
         self.discovery: Discovery | None = None
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
         trust.on_news = self.roster.heard
-        self._pipeline = PipelineService(self.switchboard, warehouse, config.threads, monotonic)
+        self._collector = Collector(default_probes())
+        self._speeds = Speeds(config.home, ENGINES[0], config.threads, self._devices, lambda: ())
+        self._pipeline = PipelineService(self.switchboard, warehouse, config.threads, monotonic, self._speeds)
+        self._links = LinkService(self.switchboard, self._pipeline.is_busy, monotonic)
         self.portrait = Portrait(
             identity.name,
             store,
             warehouse,
             figures=Figures(
                 self._pipeline.held,
+                links=self._told_links,
+                speeds=self._speeds.told,
                 policy=policy.owner,
                 allowed=policy.allowed,
             ),
-            collector=Collector(default_probes()),
+            collector=self._collector,
             clock=monotonic,
         )
+        self.solver = Solver()
         self._signatures = Signatures(identity)
         self._gossip = GossipService(
             identity,
@@ -127,7 +137,8 @@ class MeshSession:
         await self.portrait.refresh(lambda: None)
         self._dialer.start((*self._config.peers, *filter(_is_address, addresses)))
         portrait = partial(self.portrait.run, self._gossip.announce)
-        for duty in (self.roster.run, self._pipeline.run, self._gossip.run, self.control.run, portrait):
+        duties = (self.roster.run, self._pipeline.run, self._gossip.run, self.control.run, portrait, self._links.run)
+        for duty in duties:
             self._tasks.append(asyncio.create_task(_keep_up(duty)))
         if self._config.mdns:
             self.discovery = Discovery(host, self.port, self._hints, self._dialer.found)
@@ -145,6 +156,7 @@ class MeshSession:
         await self._dialer.close()
         if self.discovery is not None:
             await self.discovery.close()
+        await self.solver.stop()
         await self._pipeline.stop()
         await self._tokenizers.stop()
         if self._warehouse.library.peers is self._bulk:
@@ -176,7 +188,16 @@ class MeshSession:
             woke=self._woke,
             nearby=self._nearby,
             measured=self._measured,
+            solve=self.solver.solve,
         )
+
+    def _told_links(self) -> tuple[LinkFigure, ...]:
+        return tuple(
+            LinkFigure(one.peer, one.rtt_us, one.bandwidth_bytes_per_s, one.is_stale) for one in self._links.told()
+        )
+
+    def _devices(self) -> tuple[DeviceFacts, ...]:
+        return self._collector.hardware(monotonic()).devices
 
     def _names(self) -> Mapping[str, str]:
         return {node: member.name for node, member in self._identity.roster.members.items()}

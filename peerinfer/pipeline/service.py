@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from peerinfer.clock import Clock, monotonic_us
 from peerinfer.control.worker import StageAssignment
 from peerinfer.engine.base import StageSpec
+from peerinfer.engine.host import StageHost
 from peerinfer.errors import BadFrame, LinkDown, PeerinferError
 from peerinfer.gossip.snapshot import HeldStage
 from peerinfer.models.warehouse import Warehouse
@@ -17,6 +19,7 @@ from peerinfer.net.frames import Epoch, is_frame_id, peek
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.pipeline.first import FirstStage
 from peerinfer.pipeline.messages import Credit, Ended, StepDone, StepTrouble, Stop, Submit
+from peerinfer.pipeline.metering import BUSY_WAIT_S, LOOK_S, STEP_US, Meter, NoMeter, StageFigures, Watch, shape_of
 from peerinfer.pipeline.ring import Ring
 from peerinfer.pipeline.stage import Report, StageRunner
 
@@ -33,12 +36,17 @@ class _Held:
     ring: Ring
     runner: StageRunner
     first: FirstStage | None
+    watch: Watch | None = None
 
 
 class PipelineService:
     """Holds stages (it is control's `StageKeeper`) and feeds them from the switchboard."""
 
-    def __init__(self, switchboard: Switchboard, warehouse: Warehouse, threads: int, clock: Clock) -> None:
+    def __init__(
+        self, switchboard: Switchboard, warehouse: Warehouse, threads: int, clock: Clock, meter: Meter | None = None
+    ) -> None:
+        self._meter: Meter = meter or NoMeter()
+        self._looked_at = clock()
         self._switchboard = switchboard
         self._warehouse = warehouse
         self._threads = threads
@@ -63,6 +71,16 @@ class PipelineService:
                     first.tick()
                 except Exception:
                     log.exception("A tick of one instance failed; the others go on.")
+            if self._clock() - self._looked_at >= LOOK_S:
+                self._looked_at = self._clock()
+                self._look()
+
+    def _look(self) -> None:
+        """Tells the meter what running stages take."""
+        for watch in [held.watch for held in self._held.values() if held.watch is not None]:
+            figures = watch.look()
+            if figures is not None:
+                self._meter.correct(figures)
 
     async def stop(self) -> None:
         """Drops every stage and waits until their processes have ended; none is started from now on."""
@@ -85,7 +103,7 @@ class PipelineService:
         runner = StageRunner(ring, self._switchboard, report, self._clock)
         first = FirstStage(ring, runner, self._switchboard, self._clock) if ring.is_first else None
         self._held[key] = _Held(ring, runner, first)
-        runner.start(lambda progress: self._prepare(ring, progress))
+        runner.start(lambda progress: self._prepare(ring, progress), partial(self._measure, key))
 
     def drop(self, instance_id: str, epoch: Epoch) -> None:
         """Lets go of a stage: its requests end with a retryable reason, its process and memory go."""
@@ -146,6 +164,10 @@ class PipelineService:
         files = await self._warehouse.stage_files(
             (instance.id, instance.epoch), instance.digest, instance.model, ring.layers, progress
         )
+        held = self._held.get((instance.id, instance.epoch))
+        if held is not None:
+            held.watch = Watch(shape_of(files.facts, ring.layers), held.runner.times)
+        accelerated = instance.stages[ring.stage].accelerated
         return StageSpec(
             kind=files.kind,
             first=ring.is_first,
@@ -157,7 +179,23 @@ class PipelineService:
             context=instance.context,
             slots=instance.slots,
             threads=self._threads,
+            gpu_layers=-1 if accelerated is None else accelerated and accelerated + 1,
         )
+
+    async def _measure(self, key: Key, host: StageHost) -> None:
+        """A short decode and prefill of a stage of a kind that was not measured yet. Raises `EngineError`."""
+        held = self._held.get(key)
+        if held is None or held.watch is None or not self._meter.wants(held.watch.shape):
+            return
+        until = self._clock() + BUSY_WAIT_S
+        while self.is_busy():
+            if self._clock() >= until:
+                return
+            await asyncio.sleep(BUSY_WAIT_S / 10)
+        measured, empty_us = await host.calibrate()
+        stage_us = empty_us + STEP_US
+        shape = held.watch.shape
+        self._meter.learn(StageFigures(shape, measured.decode_us, measured.head_us, measured.prefill_us, stage_us))
 
     # ---- the switchboard
 

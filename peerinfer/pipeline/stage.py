@@ -40,7 +40,14 @@ Report = Callable[[str, str, float], None]
 Prepare = Callable[[Callable[[float], None]], Awaitable[StageSpec]]
 """Makes ready what a stage loads; tells the share done, 0 … 1."""
 
+Settle = Callable[[StageHost], Awaitable[None]]
+"""Measures a stage that was just loaded, before it takes requests; it may fail without harm."""
+
 log = logging.getLogger(__name__)
+
+
+async def unmeasured(_host: StageHost) -> None:
+    """Measures nothing."""
 
 
 class Post(Protocol):
@@ -82,9 +89,12 @@ class StageRunner:
         self._stopped = False
         self._stepped_at = -BUSY_S
 
-    def start(self, prepare: Prepare) -> None:
-        """Begins to load: `prepare` makes or fetches the shard, tells its progress, and gives the spec."""
-        self._spawn(self._load(prepare))
+    def start(self, prepare: Prepare, settle: Settle = unmeasured) -> None:
+        """Begins to load: `prepare` makes or fetches the shard, tells its progress, and gives the spec.
+
+        `settle` may measure the stage before it is ready.
+        """
+        self._spawn(self._load(prepare, settle))
         self._spawn(self._send_queued())
 
     async def stop(self) -> None:
@@ -124,7 +134,7 @@ class StageRunner:
 
     # ---- the child
 
-    async def _load(self, prepare: Prepare) -> None:
+    async def _load(self, prepare: Prepare, settle: Settle) -> None:
         try:
             spec = await prepare(lambda share: self._loading(share * 0.5))
             host = await StageHost.start(spec, lambda share: self._loading(0.5 + share * 0.5), self._died)
@@ -134,7 +144,20 @@ class StageRunner:
             log.exception("A stage could not be prepared.")
             self._give_up(f"The stage could not be prepared ({type(error).__name__}: {error}).")
         else:
+            await self._settle(settle, host)
+            if not host.alive and not self._stopped:  # it died of being measured: once more, and without
+                await self._reload(spec)
+                return
             self._up(host)
+
+    async def _settle(self, settle: Settle, host: StageHost) -> None:
+        try:
+            await settle(host)
+        except asyncio.CancelledError:
+            host.kill()  # nobody knows of this child yet
+            raise
+        except Exception as error:  # a figure is missing then; the stage runs
+            log.warning("A stage could not be measured: %s", error)
 
     async def _reload(self, spec: StageSpec) -> None:
         try:

@@ -23,12 +23,19 @@ class StageTimes:
     """From the sender's stamp to this node's event loop: queue, TLS, wire and wake-up."""
     tokens: int = 0
     """Decode rows run so far."""
+    single_ms: float = 0.0
+    """Inside the engine, in steps of one token: what a single stream sees."""
+    singles: int = 0
+    """Steps of one token so far."""
 
     def step(self, round_trip_us: int, child_us: tuple[int, int, int], rows: int) -> None:
         """One decode step of `rows` tokens: (whole, engine, sampling) of the child, and the whole round trip."""
         whole, engine, sampling = child_us
         self.tokens += rows
         self.engine_ms = _mix(self.engine_ms, engine / rows)
+        if rows == 1:
+            self.singles += 1
+            self.single_ms = _mix(self.single_ms, engine)
         self.sampling_ms = _mix(self.sampling_ms, sampling)
         self.child_ms = _mix(self.child_ms, max(0, whole - engine - sampling))
         self.pipe_ms = _mix(self.pipe_ms, max(0, round_trip_us - whole))

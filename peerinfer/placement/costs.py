@@ -37,6 +37,8 @@ def stage_cost(
     """The quickest way for `node` to run `layers` layers, filling its devices in order; None if they do not fit."""
     if node.layers_max is not None and layers > node.layers_max:
         return None
+    if node.table_us and layers >= len(node.table_us):
+        return None  # so many were never measured
     places = range(len(node.devices)) if is_last else (-1,)
     options = [_filled(model, room, node, layers, is_first=is_first, head_on=place) for place in places]
     return min((one for one in options if one is not None), key=lambda one: one.us, default=None)

@@ -1,232 +1,284 @@
-"""The exact planner: a constraint program for OR-tools' CP-SAT. Imported by the solver's child process only.
+"""The best chain of at least two nodes, by OR-Tools' CP-SAT. Only the planner's child imports this file.
 
-One circuit goes from a depot through the nodes that hold layers, in ring order, and back; a node that holds none loops
-to itself. Each node has whole numbers for its first and last layer, never one boolean per layer. What a stage takes is
-linear in its layers where the node has one device, and looked up in a table where it has several or was measured by
-counts. Times are counted in units small enough that rounding is far below a ten-thousandth of the objective.
+The ring of stages is one circuit: an arc from each stage to the next, from a depot to the first and from the last to
+the depot, and a loop at every node that has no stage. Which pair of last and first closes the ring is a choice of its
+own: as a second arc between the two in the circuit it made version 9.15 of the solver write beyond its memory.
+
+A node's layers are one whole number: what they take is linear in it, or the largest of a few lines (devices filled one
+after the other), or an element of a table. Where every layer may be cut only the numbers of layers matter; else every
+node also has a place where its stage begins.
+
+Times become whole numbers, `STEPS` in the value to beat, so that rounding stays below a ten-thousandth. One node that
+holds all is no business of this file: the greedy planner looks at each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final, cast
 
 import numpy as np
 from ortools.sat.python import cp_model
 
-from peerinfer.placement.split import Split
-from peerinfer.placement.tables import FIRST, LAST, MIDDLE, WHOLE, Tables
+from peerinfer.placement.problem import Problem
+from peerinfer.placement.ranking import objective, plan_of
+from peerinfer.placement.solver_calls import Chain
+from peerinfer.placement.tables import FIRST, LAST, MIDDLE, Floats, Tables, tabulate
 
-UNITS: Final = 1_000_000
-"""Of the objective of the plan to be beaten: its parts are whole numbers of a millionth of it."""
+STEPS: Final = 1 << 22
+"""Of the value to beat: each layer and hop is rounded by half of one at most."""
+GAIN: Final = 5e-5
+"""Share of the value to beat by which a chain must be better to be of interest."""
+SLACK: Final = 1e-9
+"""Relative difference of values that are the same but for rounding."""
+Pair = tuple[int, int]
 WORKERS: Final = 2
-"""More would take the cores that the engines compute with."""
-FAR: Final = 1000
-"""What cannot be, in objectives of the plan to be beaten."""
+"""Threads of the solver: it runs beside engines."""
 
-_sat: Any = cp_model
+
+def solve(problem: Problem, to_beat: float | None, limit_s: float, hint: Chain | None = None) -> Chain:
+    """The best chain of at least two nodes whose value by the policy is below `to_beat` (None: whatever it is).
+
+    Values as `ranking.objective` gives them.
+    """
+    tables = tabulate(problem)
+    if to_beat is not None:
+        return _Search(tables, to_beat).run(limit_s, hint) if to_beat > 0 else Chain(is_proven=True)
+    began_s = time.monotonic()
+    found = _Search(tables, _worst(tables)).run(limit_s, None)
+    plan = plan_of(problem, found.nodes, found.ends, "cp-sat") if found.nodes else None
+    if plan is None:
+        return found
+    value = objective(problem, plan.stages, plan.predicted)
+    better = solve(problem, value, limit_s - (time.monotonic() - began_s), found)  # once more, in finer steps
+    return better if better.nodes else replace(found, is_proven=better.is_proven)
+
+
+def _worst(tables: Tables) -> float:
+    """More than any chain can come to."""
+    finite = [np.where(np.isfinite(one), one, 0.0) for one in (tables.us, tables.hop, tables.back)]
+    if tables.problem.policy == "spread":
+        return 1.0 + 1e-3
+    return 1.0 + float(finite[0].max(axis=(0, 2)).sum() + finite[1].max(axis=1).sum() + finite[2].max())
+
+
+class _Search:
+    """One model for the solver."""
+
+    def __init__(self, tables: Tables, to_beat: float) -> None:
+        self.tables = tables
+        self.policy = tables.problem.policy
+        self.scale = STEPS / to_beat
+        self.limit = math.floor(STEPS * (1 - GAIN))
+        self.most = tables.most()
+        self.places = range(len(tables.nodes))
+        model = self.model = cp_model.CpModel()
+        self.used = [model.new_bool_var(f"used {place}") for place in self.places]
+        self.first = [model.new_bool_var(f"first {place}") for place in self.places]
+        self.last = [model.new_bool_var(f"last {place}") for place in self.places]
+        self.sizes = [model.new_int_var(0, int(self.most[MIDDLE, place]), f"layers {place}") for place in self.places]
+        self.arcs: dict[Pair, cp_model.IntVar] = {}
+        self.closing: dict[Pair, cp_model.IntVar] = {}
+        model.add(_sum(self.sizes) == tables.layers)
+        model.add(_sum(self.used) >= max(2, tables.problem.min_nodes))
+        for place in self.places:
+            self._fit(place)
+        self._ring()
+        if len(tables.cuts) <= tables.layers:
+            self._cut()
+        self._minimise()
+
+    def run(self, limit_s: float, hint: Chain | None) -> Chain:
+        """What the solver finds within its limit."""
+        if hint is not None:
+            self._hint(hint)
+        solver = cp_model.CpSolver()
+        solver.parameters.max_time_in_seconds = max(0.0, limit_s)
+        solver.parameters.num_workers = WORKERS
+        solver.parameters.relative_gap_limit = GAIN
+        status = solver.solve(self.model)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return Chain(is_proven=status == cp_model.INFEASIBLE)
+        following = {origin: target for (origin, target), arc in self.arcs.items() if solver.value(arc)}
+        at: int | None = next(place for place in self.places if solver.value(self.first[place]))
+        nodes: list[str] = []
+        ends: list[int] = []
+        while at is not None:
+            nodes.append(self.tables.nodes[at].node)
+            ends.append((ends[-1] if ends else 0) + int(solver.value(self.sizes[at])))
+            at = following.get(at)
+        return Chain(tuple(nodes), tuple(ends), is_proven=status == cp_model.OPTIMAL)
+
+    def _steps(self, value: float) -> int:
+        return round(value * self.scale)
+
+    def _fit(self, place: int) -> None:
+        """How many layers a node holds: fewer as the first with the embedding, or as the last with the head."""
+        middle, first, last = (int(self.most[kind, place]) for kind in (MIDDLE, FIRST, LAST))
+        used, is_first, is_last, size = self.used[place], self.first[place], self.last[place], self.sizes[place]
+        for most, holds in ((middle, used), (first, is_first), (last, is_last)):
+            if not most:
+                self.model.add(holds == 0)
+        self.model.add(size <= middle * used - (middle - first) * is_first - (middle - last) * is_last)
+        self.model.add(size >= used)
+        self.model.add(is_first + is_last <= used)
+
+    def _ring(self) -> None:
+        """The circuit leaves a depot to the first stage, and comes back to it from the last."""
+        depot = len(self.places)
+        arcs: list[tuple[int, int, cp_model.LiteralT]] = []
+        for place in self.places:
+            arcs.append((place, place, ~self.used[place]))
+            arcs.append((depot, place, self.first[place]))
+            arcs.append((place, depot, self.last[place]))
+        for pair in np.argwhere(np.isfinite(self.tables.hop)).tolist():
+            origin, target = int(pair[0]), int(pair[1])
+            if self.policy == "spread" or self._steps(float(self.tables.hop[origin, target])) <= self.limit:
+                arc = self.arcs[origin, target] = self.model.new_bool_var(f"{origin} to {target}")
+                arcs.append((origin, target, arc))
+            self.closing[origin, target] = self.model.new_bool_var(f"{origin} back to {target}")
+        self.model.add_circuit(arcs)
+        for place in self.places:
+            begins = [arc for (_, target), arc in self.closing.items() if target == place]
+            ends = [arc for (origin, _), arc in self.closing.items() if origin == place]
+            self.model.add(_sum(begins) == self.first[place])
+            self.model.add(_sum(ends) == self.last[place])
+
+    def _cut(self) -> None:
+        """Stages begin and end at legal cuts only."""
+        cuts = cp_model.Domain.from_values([int(cut) for cut in self.tables.cuts])
+        starts = [self.model.new_int_var_from_domain(cuts, f"start {place}") for place in self.places]
+        ends = [self.model.new_int_var_from_domain(cuts, f"end {place}") for place in self.places]
+        for place in self.places:
+            self.model.add(ends[place] - starts[place] == self.sizes[place])
+            _only_if(self.model.add(starts[place] == 0), self.first[place])
+            _only_if(self.model.add(starts[place] == 0), ~self.used[place])
+            _only_if(self.model.add(ends[place] == self.tables.layers), self.last[place])
+        for (origin, target), arc in self.arcs.items():
+            _only_if(self.model.add(ends[origin] == starts[target]), arc)
+
+    def _minimise(self) -> None:
+        hops = {pair: self._steps(float(self.tables.hop[pair])) * arc for pair, arc in self.arcs.items()}
+        times = [self._time(place) for place in self.places]
+        if self.policy == "latency":
+            backs = [self._steps(float(self.tables.back[pair])) * arc for pair, arc in self.closing.items()]
+            total = _sum([*times, *hops.values(), *backs])
+            self.model.add(total <= self.limit)
+            self.model.minimize(total)
+            return
+        pace = self.model.new_int_var(0, self.limit, "pace")
+        for place, time_steps in enumerate(times):
+            self.model.add(time_steps <= pace)
+            if self.policy == "throughput":  # at most one arc leaves a node
+                self.model.add(_sum([hop for pair, hop in hops.items() if pair[0] == place]) <= pace)
+        self.model.minimize(pace)
+
+    def _time(self, place: int) -> cp_model.LinearExprT:
+        """What the stage of a node takes, in steps, or its share under `spread`; nothing without one."""
+        values = self.tables.share if self.policy == "spread" else self.tables.us
+        middle, first, last = (
+            values[kind, place, 1 : int(self.most[kind, place]) + 1] for kind in (MIDDLE, FIRST, LAST)
+        )
+        used, is_first, is_last, size = self.used[place], self.first[place], self.last[place], self.sizes[place]
+        if not len(middle):
+            return 0
+        lines = _hull(middle)
+        head = last - middle[: len(last)]
+        least_head = float(head.min(initial=np.inf)) if len(head) else 0.0
+        ends = self._steps(least_head) * is_last  # what the head adds at least
+        if self.policy == "spread" and len(first):
+            ends += self._steps(float(first[0] - middle[0])) * is_first
+        rows = [self._steps(line.base) * used + self._steps(line.slope) * size + ends for line in lines]
+        is_told = all(line.is_exact for line in lines)
+        if len(lines) == 1 and is_told and bool(np.all(head <= least_head + SLACK * (abs(least_head) + middle[-1]))):
+            return rows[0]
+        result = self.model.new_int_var(0, self.limit, f"time {place}")
+        for row in rows:
+            self.model.add(result >= row)
+        if not is_told:
+            self._look_up(result, middle, size, used)
+        self._with_head(result, last, size, is_last)
+        return result
+
+    def _with_head(
+        self, result: cp_model.IntVar, last: Floats, size: cp_model.IntVar, is_last: cp_model.IntVar
+    ) -> None:
+        """The same of a last stage: the head may push layers to a slower device."""
+        lines = _hull(last) if len(last) else []
+        for line in lines:
+            row = self._steps(line.base) + self._steps(line.slope) * size
+            _only_if(self.model.add(result >= row), is_last)
+        if not all(line.is_exact for line in lines):
+            self._look_up(result, last, size, is_last)
+
+    def _look_up(self, result: cp_model.IntVar, values: Floats, size: cp_model.IntVar, holds: cp_model.IntVar) -> None:
+        """`result` is at least the value of that many layers, if `holds`."""
+        steps = [0, *(self._steps(float(value)) for value in values)]
+        steps += [0] * (self.tables.layers + 1 - len(steps))
+        least = self.model.new_int_var(0, max(steps), "")
+        self.model.add_element(size, steps, least)
+        _only_if(self.model.add(result >= least), holds)
+
+    def _hint(self, hint: Chain) -> None:
+        """Where to begin: what is known already."""
+        number = {node.node: place for place, node in enumerate(self.tables.nodes)}
+        order = [number[node] for node in hint.nodes]
+        sizes = dict(zip(order, np.diff([0, *hint.ends]).tolist(), strict=True))
+        for place in self.places:
+            self.model.add_hint(self.used[place], place in sizes)
+            self.model.add_hint(self.sizes[place], int(sizes.get(place, 0)))
+            self.model.add_hint(self.first[place], place == order[0])
+            self.model.add_hint(self.last[place], place == order[-1])
+        pairs = set(pairwise(order))
+        for pair, arc in self.arcs.items():
+            self.model.add_hint(arc, pair in pairs)
+        for pair, arc in self.closing.items():
+            self.model.add_hint(arc, pair == (order[-1], order[0]))
+
+
+def _sum(terms: Sequence[cp_model.LinearExprT]) -> cp_model.LinearExprT:
+    expression: Any = cp_model.LinearExpr  # its overloads are typed in part only
+    return cast("cp_model.LinearExprT", expression.sum(list(terms))) if terms else 0
+
+
+def _only_if(constraint: cp_model.Constraint, holds: cp_model.LiteralT) -> None:
+    """The constraint counts only if the literal is true."""
+    loose: Any = constraint  # as above
+    loose.only_enforce_if(holds)
 
 
 @dataclass(frozen=True, slots=True)
-class Solved:
-    """What the solver found."""
+class _Line:
+    """`base + slope · layers`, below a table and touching it."""
 
-    split: Split | None
-    is_optimal: bool
-    """Whether it proved that nothing is better, or that there is nothing."""
+    base: float
+    slope: float
+    is_exact: bool
+    """Whether the table lies on it from where it begins to where the next one does."""
 
 
-class Program:
-    """One problem as a constraint program."""
-
-    def __init__(self, tables: Tables, hint: Split | None) -> None:
-        """`hint` is a plan that fits; without one the objective is bounded by what every node could take alone."""
-        self._tables = tables
-        self._problem = tables.problem
-        self._policy = tables.problem.policy
-        self._count = len(tables.nodes)
-        self._layers = tables.problem.model.layers
-        self._hint = hint
-        bound = hint.cost if hint is not None else self._loose_bound()
-        self._unit = max(bound, 1e-9) / UNITS
-        """Of the objective."""
-        self._most = UNITS if hint is not None else 4 * UNITS
-        self._model: Any = _sat.CpModel()
-        self._make_ring()
-        self._make_layers()
-        self._make_objective()
-
-    def solve(self, limit_s: float) -> Solved:
-        """The best plan within `limit_s` seconds."""
-        if self._hint is not None:
-            self._give_hint(self._hint)
-        solver: Any = _sat.CpSolver()
-        solver.parameters.max_time_in_seconds = limit_s
-        solver.parameters.num_workers = WORKERS
-        status = solver.solve(self._model)
-        if status in (_sat.OPTIMAL, _sat.FEASIBLE):
-            return Solved(self._read(solver), status == _sat.OPTIMAL)
-        return Solved(None, status == _sat.INFEASIBLE)
-
-    # The ring
-
-    def _make_ring(self) -> None:
-        model, count = self._model, self._count
-        self._first = [model.new_bool_var(f"first {i}") for i in range(count)]
-        self._last = [model.new_bool_var(f"last {i}") for i in range(count)]
-        self._used = [model.new_bool_var(f"used {i}") for i in range(count)]
-        self._next: dict[tuple[int, int], Any] = {}
-        arcs: list[tuple[int, int, Any]] = []
-        for i in range(count):
-            arcs += [(0, i + 1, self._first[i]), (i + 1, 0, self._last[i]), (i + 1, i + 1, self._used[i].negated())]
-            for j in range(count):
-                if i != j and np.isfinite(self._tables.hop_us[i, j]):
-                    self._next[i, j] = model.new_bool_var(f"{i} to {j}")
-                    arcs.append((i + 1, j + 1, self._next[i, j]))
-        model.add_circuit(arcs)
-        model.add(sum(self._used) >= max(1, self._problem.min_nodes))
-        self._make_ways_back()
-
-    def _make_ways_back(self) -> None:
-        """A boolean for each pair of last and first: their sums are those of both, so the relaxation is tight."""
-        model, back = self._model, self._tables.back_us
-        self._back: dict[tuple[int, int], Any] = {}
-        for i in range(self._count):
-            for j in range(self._count):
-                if i == j or np.isfinite(back[i, j]):
-                    self._back[i, j] = model.new_bool_var(f"{i} back to {j}")
-        for i in range(self._count):
-            model.add(sum(lit for (last, _), lit in self._back.items() if last == i) == self._last[i])
-            model.add(sum(lit for (_, first), lit in self._back.items() if first == i) == self._first[i])
-
-    # Layers
-
-    def _make_layers(self) -> None:
-        model, layers = self._model, self._layers
-        cuts = [int(cut) for cut in self._tables.cuts]
-        starts = _sat.Domain.from_values(cuts[:-1])
-        ends = _sat.Domain.from_values(cuts)  # 0 where it holds none
-        self._start = [model.new_int_var_from_domain(starts, f"start {i}") for i in range(self._count)]
-        self._end = [model.new_int_var_from_domain(ends, f"end {i}") for i in range(self._count)]
-        self._held = [model.new_int_var(0, layers, f"held {i}") for i in range(self._count)]
-        for i, used in enumerate(self._used):
-            model.add(self._held[i] == self._end[i] - self._start[i])
-            model.add(self._held[i] >= 1).only_enforce_if(used)
-            model.add(self._start[i] == 0).only_enforce_if(used.negated())
-            model.add(self._end[i] == 0).only_enforce_if(used.negated())
-            model.add(self._start[i] == 0).only_enforce_if(self._first[i])
-            model.add(self._end[i] == layers).only_enforce_if(self._last[i])
-            self._bound_memory(i)
-        for (i, j), follows in self._next.items():
-            model.add(self._start[j] == self._end[i]).only_enforce_if(follows)
-        model.add(sum(self._held) == layers)
-
-    def _bound_memory(self, i: int) -> None:
-        """As many layers as fit, wherever the node stands in the ring.
-
-        The linear bounds are what makes the relaxation tight: a node that is used by half holds half of what it can.
-        """
-        model, held, used = self._model, self._held[i], self._used[i]
-        first, last = self._first[i], self._last[i]
-        middle, front, end, whole = (self._tables.nodes[i].capacity(place) for place in (MIDDLE, FIRST, LAST, WHOLE))
-        model.add(held >= used)
-        model.add(held <= max(middle, front, end, whole) * used)
-        if middle >= max(front, end):
-            model.add(held <= middle * used - (middle - front) * first)
-            model.add(held <= middle * used - (middle - end) * last)
-        model.add(held <= middle).only_enforce_if([first.negated(), last.negated()])
-        model.add(held <= front).only_enforce_if([first, last.negated()])
-        model.add(held <= end).only_enforce_if([first.negated(), last])
-        model.add(held <= whole).only_enforce_if([first, last])
-
-    # The objective
-
-    def _make_objective(self) -> None:
-        model = self._model
-        costs = [self._cost(i) for i in range(self._count)]
-        if self._policy == "latency":
-            hops = sum(self._scaled(self._tables.hop_us[pair]) * lit for pair, lit in self._next.items())
-            back = sum(self._scaled(self._tables.back_us[i, j]) * lit for (i, j), lit in self._back.items() if i != j)
-            self._objective = sum(costs) + hops + back
-        else:
-            self._objective = model.new_int_var(0, self._most, "slowest")
-            for cost in costs:
-                model.add(self._objective >= cost)
-            for pair, lit in self._next.items() if self._policy == "throughput" else ():
-                model.add(self._objective >= self._scaled(self._tables.hop_us[pair])).only_enforce_if(lit)
-        model.add(self._objective <= self._most)
-        model.minimize(self._objective)
-
-    def _cost(self, i: int) -> Any:
-        """What node `i` takes, in units."""
-        by_share = self._policy == "spread"
-        node = self._problem.nodes[i]
-        table = self._tables.nodes[i].share if by_share else self._tables.nodes[i].us
-        if len(node.devices) == 1 and not (node.table_us and not by_share):
-            return self._linear(i, table)
-        values = [self._scaled(float(value)) for value in table.reshape(-1)]
-        for place in range(4):
-            values[place * (self._layers + 1)] = 0  # holds none
-        cost = self._model.new_int_var(0, self._most, f"cost {i}")
-        index = self._held[i] + (self._layers + 1) * (FIRST * self._first[i] + LAST * self._last[i])
-        self._model.add_element(index, values, cost)
-        return cost
-
-    def _linear(self, i: int, table: np.ndarray) -> Any:
-        """The same where it is a straight line in each place: what a layer takes, and what each end adds."""
-        steps = {place: self._line(table[place]) for place in range(4)}
-        slope = max(line[1] for line in steps.values())
-        base = steps[MIDDLE][0]
-        first = steps[FIRST][0] - base if np.isfinite(steps[FIRST][0]) and np.isfinite(base) else 0.0
-        last = steps[LAST][0] - base if np.isfinite(steps[LAST][0]) and np.isfinite(base) else 0.0
-        base = base if np.isfinite(base) else 0.0
-        return (
-            self._scaled(slope) * self._held[i]
-            + self._scaled(base) * self._used[i]
-            + self._scaled(first) * self._first[i]
-            + self._scaled(last) * self._last[i]
-        )
-
-    @staticmethod
-    def _line(row: np.ndarray) -> tuple[float, float]:
-        """(at 0 layers, for each) of a row that is a straight line; infinite where nothing fits."""
-        fitting = np.flatnonzero(np.isfinite(row))
-        if fitting.size == 0:
-            return float("inf"), 0.0
-        one = float(row[fitting[0]])
-        slope = float(row[fitting[-1]] - one) / (fitting[-1] - fitting[0]) if fitting.size > 1 else 0.0
-        return one - slope * fitting[0], slope
-
-    def _scaled(self, cost: float) -> int:
-        return round(cost / self._unit) if cost < FAR * UNITS * self._unit else FAR * UNITS
-
-    def _loose_bound(self) -> float:
-        """More than any ring takes: every node at its worst, and every link."""
-        finite = [float(table.us[np.isfinite(table.us)].max(initial=0.0)) for table in self._tables.nodes]
-        if self._policy == "spread":
-            return 1.0
-        hops = self._tables.hop_us[np.isfinite(self._tables.hop_us)]
-        return sum(finite) + float(hops.max(initial=0.0)) * (self._count + 1)
-
-    # The answer
-
-    def _give_hint(self, hint: Split) -> None:
-        model, starts = self._model, (0, *hint.ends[:-1])
-        places = {number: at for at, number in enumerate(hint.order)}
-        for i in range(self._count):
-            at = places.get(i)
-            model.add_hint(self._used[i], at is not None)
-            model.add_hint(self._first[i], at == 0)
-            model.add_hint(self._last[i], at == len(places) - 1)
-            model.add_hint(self._start[i], 0 if at is None else starts[at])
-            model.add_hint(self._end[i], 0 if at is None else hint.ends[at])
-        for (i, j), lit in self._next.items():
-            model.add_hint(lit, i in places and j in places and places[j] == places[i] + 1)
-
-    def _read(self, solver: Any) -> Split:
-        order = [next(i for i, lit in enumerate(self._first) if solver.value(lit))]
-        while not solver.value(self._last[order[-1]]):
-            here = order[-1]
-            order.append(next(j for (i, j), lit in self._next.items() if i == here and solver.value(lit)))
-        ends = tuple(int(solver.value(self._end[i])) for i in order)
-        return Split(tuple(order), ends, solver.objective_value * self._unit)
+def _hull(values: Floats) -> list[_Line]:
+    """The lines of the lower convex hull of `values`, which stand for 1, 2 … layers."""
+    if len(values) == 1:
+        return [_Line(float(values[0]), 0.0, is_exact=True)]
+    corners: list[int] = []
+    slack = SLACK * float(np.abs(values).max())
+    for place in range(len(values)):
+        while len(corners) > 1:
+            a, b = corners[-2], corners[-1]
+            # b lies on or above the line from a to place
+            if values[b] - values[a] < (values[place] - values[a]) * (b - a) / (place - a) - slack:
+                break
+            corners.pop()
+        corners.append(place)
+    lines: list[_Line] = []
+    for a, b in pairwise(corners):
+        slope = float(values[b] - values[a]) / (b - a)
+        base = float(values[a]) - slope * (a + 1)
+        inner = base + slope * np.arange(a + 1, b + 2)
+        lines.append(_Line(base, slope, bool((np.abs(values[a : b + 1] - inner) <= slack).all())))
+    return lines

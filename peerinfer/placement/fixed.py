@@ -17,7 +17,7 @@ def place_fixed(problem: Problem, wanted: Sequence[Wanted]) -> Plan:
     """The stages as wanted, in the order of their layers.
 
     Raises `BadRequest` if they are not one sound split of the model over known nodes, `NoPlacement` if a node they
-    name cannot take part, or not hold so much.
+    name cannot take part, or not hold so much, or does not reach the next one.
     """
     ordered = sorted(wanted, key=lambda stage: stage[1:])
     _check_ranges(problem.model, ordered)
@@ -27,7 +27,18 @@ def place_fixed(problem: Problem, wanted: Sequence[Wanted]) -> Plan:
         raise BadRequest(f"The node {twice} stands twice in the stages; give each node one range of layers.")
     ranges = [(start, end) for _, start, end in ordered]
     stages = tuple(_stage(problem, node, start, end) for node, (start, end) in zip(found, ranges, strict=True))
+    _check_links(problem, found)
     return Plan(stages, predict(problem, stages), "fixed")
+
+
+def _check_links(problem: Problem, found: Sequence[NodeNumbers]) -> None:
+    """Each stage must reach the next one, and the last one the first."""
+    wires = problem.wires()
+    for node, following in zip(found, [*found[1:], found[0]], strict=True):
+        if node is not following and (node.node, following.node) not in wires:
+            raise NoPlacement(
+                f"{node.name} has no link to {following.name}, to which it would send. Put them in another order."
+            )
 
 
 def _stage(problem: Problem, node: NodeNumbers, start: int, end: int) -> PlacedStage:
@@ -36,10 +47,21 @@ def _stage(problem: Problem, node: NodeNumbers, start: int, end: int) -> PlacedS
         return stage
     needed = stage_bytes(problem.model, problem.room, start, end) + node.stage_bytes
     short = max(0, needed - node.memory_bytes)
+    if not short:
+        raise NoPlacement(f"Layers {start}-{end} do not fit {node.name}: {_narrow(node, end - start)}")
     raise NoPlacement(
         f"Layers {start}-{end} need {in_words(needed)}, but {node.name} can give {in_words(node.memory_bytes)}: "
         f"{in_words(short)} are short. Give it fewer layers, or try a smaller --context."
     )
+
+
+def _narrow(node: NodeNumbers, layers: int) -> str:
+    """Why layers do not fit a node that has enough memory for them."""
+    if node.layers_max is not None and layers > node.layers_max:
+        return f"its disk has room for {node.layers_max}. Give it fewer."
+    if node.table_us and layers >= len(node.table_us):
+        return f"its speed is told for at most {len(node.table_us) - 1}. Give it fewer."
+    return "none of its devices has room for the head, or they leave a rest each. Give it fewer."
 
 
 def _check_ranges(model: ModelNumbers, ordered: list[Wanted]) -> None:

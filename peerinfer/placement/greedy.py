@@ -1,233 +1,142 @@
-"""A good plan at once, without a solver: the hint for one, and the answer where there is none.
+"""The greedy planner: in a few milliseconds a sound plan that is nearly the best, with no solver.
 
-Nodes are added fastest first, roomiest first under `spread`; each set is put in order by its links from every start,
-cut exactly (`split.py`), and then improved by leaving nodes out, exchanging and swapping them, until nothing helps or
-the work is used up. One node that holds everything is a set like any other, so it wins where it is faster.
+Every node that holds all is looked at alone. For chains every promising start is tried: the others are put in order,
+by speed and by the nearest link, and `Chains.select` takes of that order who is worth it, with the best cuts. The best
+of these are improved in turns: each node is put where its links are best, and it is chosen anew who takes part.
 
-Where nodes and links are equal every order is the same, so the exact cut of each number of nodes is the best plan there
-is; and where one node holds the model and nobody is faster at anything, nothing can beat it. Those plans are `rule`.
+Besides, the fewest nodes with most memory are looked at: so that a plan is found if there is one, where any layer may
+be cut and every node reaches every other, and so that a mesh in which nothing was measured is filled by memory. Where
+cuts or links are restricted, an exotic fit can be missed; the solver finds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import permutations
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from peerinfer.errors import NoPlacement
-from peerinfer.placement.costs import placed, predict
-from peerinfer.placement.plan import Plan, Stages
-from peerinfer.placement.problem import NodeNumbers, Problem
+from peerinfer.placement.chains import SLACK, Chains, Order, chains, settled
+from peerinfer.placement.memory_fit import fewest
+from peerinfer.placement.orders import changes, rearranged, starts, widened
+from peerinfer.placement.plan import Plan
+from peerinfer.placement.problem import Problem
+from peerinfer.placement.ranking import best, plan_of
+from peerinfer.placement.rule import by_rule
 from peerinfer.placement.shortage import why_not
-from peerinfer.placement.split import Split, cost_of, split
-from peerinfer.placement.tables import WHOLE, Tables
+from peerinfer.placement.tables import SOLO, Tables, Whole, tabulate
 
 NODES_MAX: Final = 64
-"""Nodes looked at: 64 stages would spend a second per token on hops alone."""
-WORK_MAX: Final = 1200
-"""Stages that are cut in all: each takes 10 to 50 µs, so a home mesh is searched to the end, and 32 nodes in 50 ms."""
-FIT_WORK_MAX: Final = 20_000
-"""The same where nothing was found to fit: then it is worth a second to find anything."""
-ALL_STARTS: Final = 6
-FEW_STARTS: Final = 2
-"""In rings of up to six every node is tried as the beginning, in larger ones two."""
-EQUAL: Final = 1e-9
-"""Costs that differ by less, in proportion, are equal: the rest is rounding."""
+"""Nodes looked at, those with most memory first: 64 stages would spend a second per token on hops alone."""
+TURNS_MAX: Final = 3
+"""Turns in which a chain is improved, about a millisecond each."""
+WORK_MAX: Final = 15_000
+"""Stages times cuts looked at in small changes of one chain: about a millisecond."""
+KEPT: Final = 2
+"""Chains that are improved."""
 
 
 def place(problem: Problem) -> Plan:
-    """The best plan that is found quickly. Raises `NoPlacement` with a sentence on what is short and what to try."""
-    tables = Tables(problem)
-    search = _Search(tables)
-    if _are_equal(problem):
-        found, is_rule = search.equal(), True
-    else:
-        found = search.best()
-        is_rule = found is not None and len(found.order) == 1 and _is_unbeatable(tables, found)
-    if found is None:
+    """A good plan for `problem`; where no search is needed the best one, by `rule.py`.
+
+    Raises `NoPlacement` with a sentence that says what is short, what to try, and who was left out and why.
+    """
+    found = find(problem)
+    plan = by_rule(problem, found) or found
+    if plan is None:
         raise NoPlacement(why_not(problem))
-    return as_plan(problem, found, "rule" if is_rule else "greedy", is_optimal=is_rule)
+    return plan
 
 
-def as_plan(problem: Problem, found: Split, solver: str, *, is_optimal: bool) -> Plan:
-    """A split as a plan."""
-    starts = (0, *found.ends[:-1])
-    nodes = [problem.nodes[number].node for number in found.order]
-    drawn = (placed(problem, *one) for one in zip(nodes, starts, found.ends, strict=True))
-    stages: Stages = tuple(stage for stage in drawn if stage is not None)
-    return Plan(stages, predict(problem, stages), solver, is_optimal)
+def find(problem: Problem) -> Plan | None:
+    """A good plan by search alone; None if none was found."""
+    plans: list[Plan] = []
+    tables = tabulate(_largest(problem))
+    if problem.min_nodes <= 1:
+        solos = [node.node for number, node in enumerate(tables.nodes) if np.isfinite(tables.us[SOLO, number, -1])]
+        plans += [plan for node in solos if (plan := plan_of(problem, [node], [problem.model.layers], "greedy"))]
+    if len(tables.nodes) > 1 and len(tables.cuts) > 2:
+        for order in _orders(tables):
+            ends = settled(tables, order)
+            plan = plan_of(problem, [tables.nodes[number].node for number in order], ends, "greedy") if ends else None
+            plans += [plan] if plan else []
+    return best(problem, plans)
 
 
-class _Search:
-    """Keeps the best split that was seen, and counts the work."""
+def _largest(problem: Problem) -> Problem:
+    """The problem with those nodes only that have most memory."""
+    ranked = sorted(problem.nodes, key=lambda node: (-node.memory_bytes, node.node != problem.first, node.node))
+    return replace(problem, nodes=tuple(ranked[:NODES_MAX]))
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._problem = tables.problem
-        self._policy = tables.problem.policy
-        self._best: Split | None = None
-        self._work = 0
-        self._seen: set[tuple[int, ...]] = set()
-        blocks = len(tables.cuts) - 1
-        able = [number for number, table in enumerate(tables.nodes) if np.isfinite(table.us).any()]
-        self._ranked = sorted(able, key=self._rank)[:NODES_MAX]
-        self._room = [max(table.capacity(place) for place in range(4)) for table in tables.nodes]
-        self._fewest = max(1, self._problem.min_nodes)
-        self._most = min(len(self._ranked), blocks)
 
-    def equal(self) -> Split | None:
-        """The best of equal nodes: each number of them, cut exactly; of equally good cuts the most even ones."""
-        order = sorted(self._ranked, key=self._precedence)
-        for count in range(self._fewest, self._most + 1):
-            self._try(order[:count])
-        return self._evened()
+def _orders(tables: Tables) -> list[Order]:
+    """The best orders found: equal ones all, since the ranking chooses among them."""
+    exact, most = chains(tables, tables.cuts), tables.most()
+    chosen = [exact.select(order) for order in starts(tables, most)]
+    found = {order: value for value, order in chosen if order}
+    for order in sorted(found, key=lambda one: (found[one], len(one), one))[:KEPT]:
+        _improve(exact, tables, most, order, found)
+    ranked = sorted(found, key=lambda one: (found[one], len(one), one))[:KEPT]
+    grown = {_grown(exact, order, most, tables.problem.min_nodes) for order in ranked}
+    grown = {_polished(exact, order, most, tables.problem.min_nodes) for order in grown if order}
+    grown |= {asking for order in grown if (asking := _with_first(tables, order))}
+    by_memory = fewest(tables, most, is_thorough=not grown)
+    if by_memory:
+        grown.add(by_memory if grown else _polished(exact, by_memory, most, tables.problem.min_nodes))
+    return _least({order: exact.value(order) for order in grown})
 
-    def best(self) -> Split | None:
-        """The best that is found."""
-        if self._fewest == 1:
-            for number in sorted(self._ranked, key=self._precedence):
-                self._try((number,))
-        for count in range(max(2, self._fewest), self._most + 1):
-            if self._work > WORK_MAX // 2:
+
+def _least(found: dict[Order, float]) -> list[Order]:
+    """The orders of least value, but for rounding, the shorter ones first."""
+    limit = min(found.values(), default=0.0) * (1 + SLACK) + SLACK
+    return sorted((order for order, value in found.items() if value <= limit), key=lambda one: (len(one), one))
+
+
+def _improve(exact: Chains, tables: Tables, most: Whole, order: Order, found: dict[Order, float]) -> None:
+    """Adds to `found` what `order` becomes in a few turns."""
+    for _ in range(TURNS_MAX):
+        moved = rearranged(tables, order, found[order])
+        value, changed = exact.select(widened(tables, moved, most))
+        if not changed or value >= found[order]:
+            return
+        found[changed] = value
+        order = changed
+
+
+def _grown(exact: Chains, order: Order, most: Whole, min_nodes: int) -> Order:
+    """`order` with the best further nodes until it has `min_nodes`; empty if that cannot be."""
+    while len(order) < min_nodes:
+        wider = [
+            (*order[:place], number, *order[place:])
+            for number in range(most.shape[1])
+            if number not in order and most[:, number].any()
+            for place in range(len(order) + 1)
+        ]
+        value, order = min(((exact.value(one), one) for one in wider), default=(np.inf, ()))
+        if not np.isfinite(value):
+            return ()
+    return order
+
+
+def _polished(exact: Chains, order: Order, most: Whole, min_nodes: int) -> Order:
+    """`order` after small changes that help, each tried in turn, until none does or enough were tried."""
+    value, work = exact.value(order), WORK_MAX // exact.size
+    is_better = True
+    while is_better:
+        is_better = False
+        for changed in changes(order, most, min_nodes):
+            work -= len(changed)
+            if work < 0:
+                return order
+            new = exact.value(changed)
+            if new < value or (new == value and len(changed) < len(order)):
+                value, order, is_better = new, changed, True
                 break
-            for order in self._orders(self._ranked[:count]):
-                self._try(order)
-        if self._best is None:
-            self._fit()
-        while self._best is not None and self._work < WORK_MAX and self._improve():
-            pass
-        return self._evened()
-
-    def _evened(self) -> Split | None:
-        """The best; if cuts that share the memory more evenly are as good, with those."""
-        best = self._best
-        if best is None or len(best.order) == 1 or self._policy == "spread":
-            return best
-        even = split(self._tables, best.order, "spread")
-        if even is None or cost_of(self._tables, even.order, even.ends, self._policy) > best.cost * (1 + EQUAL):
-            return best
-        return Split(best.order, even.ends, best.cost)
-
-    def _try(self, order: Sequence[int]) -> bool:
-        """Whether this order is better than all before."""
-        key = tuple(order)
-        if key in self._seen or not self._fewest <= len(key) <= self._most:
-            return False
-        if sum(self._room[number] for number in key) < self._problem.model.layers:
-            return False
-        self._seen.add(key)
-        self._work += len(key)
-        below = np.inf if self._best is None else self._best.cost * (1 - EQUAL)
-        found = split(self._tables, key, self._policy, below)
-        if found is None:
-            return False
-        self._best = found
-        return True
-
-    def _orders(self, chosen: Sequence[int]) -> Iterator[list[int]]:
-        """From each start to the nearest that is left; the node that asks first."""
-        hops = self._tables.hop_us
-        starts = len(chosen) if len(chosen) <= ALL_STARTS else FEW_STARTS
-        for start in sorted(chosen, key=self._precedence)[:starts]:
-            left = [number for number in chosen if number != start]
-            order = [start]
-            while left:
-                nearest = min(left, key=lambda number: (hops[order[-1], number], chosen.index(number)))
-                left.remove(nearest)
-                order.append(nearest)
-            yield order
-
-    def _improve(self) -> bool:
-        """One step to something better: a node less, another in its place, one more, or two that change places."""
-        if self._best is None:
-            return False
-        order = list(self._best.order)
-        others = [number for number in self._ranked if number not in order]
-        return any(self._work < WORK_MAX and self._try(each) for each in _neighbours(order, others))
-
-    def _fit(self) -> None:
-        """Any way that fits: every pair of first and last, with the roomiest nodes between them."""
-        roomy = sorted(self._ranked, key=lambda number: -self._tables.nodes[number].capacity())
-        for count in range(max(2, self._fewest), self._most + 1):
-            for head, tail in permutations(roomy, 2):
-                between = [number for number in roomy if number not in (head, tail)][: count - 2]
-                if self._try((head, *between, tail)):
-                    return
-            if self._work > FIT_WORK_MAX:
-                return
-
-    def _rank(self, number: int) -> tuple[float, int, str]:
-        """Fastest first, by the time of a layer where it runs as many as it can; under `spread` the roomiest."""
-        node, table = self._problem.nodes[number], self._tables.nodes[number]
-        most = max(1, table.capacity())
-        layer_us = 0.0 if self._policy == "spread" else float(table.us[:, most].min()) / most
-        if not np.isfinite(layer_us):
-            layer_us = float(np.nanmin(np.where(np.isfinite(table.us), table.us, np.nan)))
-        return (layer_us, -node.memory_bytes, node.node)
-
-    def _precedence(self, number: int) -> tuple[bool, bool, int, str]:
-        """Of nodes that are equally good: who has the model, who asks, who has most room."""
-        node = self._problem.nodes[number]
-        solo = self._fewest == 1 and bool(np.isfinite(self._tables.nodes[number].us[WHOLE, -1]))
-        has_it = solo and node.node in self._problem.holders
-        return (not has_it, node.node != self._problem.first, -node.memory_bytes, node.node)
+    return order
 
 
-def _neighbours(order: list[int], others: list[int]) -> Iterator[list[int]]:
-    for at in range(len(order)):
-        yield [*order[:at], *order[at + 1 :]]
-    for at in range(len(order)):
-        for other in others:
-            yield [*order[:at], other, *order[at + 1 :]]
-    for at in range(len(order) + 1):
-        for other in others:
-            yield [*order[:at], other, *order[at:]]
-    for at in range(len(order)):
-        for to in range(len(order)):
-            if at != to:
-                moved = [*order[:at], *order[at + 1 :]]
-                moved.insert(to, order[at])
-                yield moved
-    for a in range(len(order)):
-        for b in range(a + 1, len(order)):
-            swapped = order.copy()
-            swapped[a], swapped[b] = order[b], order[a]
-            yield swapped
-
-
-def _are_equal(problem: Problem) -> bool:
-    """Whether nodes differ by their names only, and every pair by its link alike."""
-    numbers = {_plain(node) for node in problem.nodes}
-    wires = problem.wires()
-    links = {(link.latency_us, link.bytes_per_s) for link in wires.values()}
-    pairs = len(problem.nodes) * (len(problem.nodes) - 1)
-    return len(numbers) <= 1 and len(links) <= 1 and len(wires) in (0, pairs)
-
-
-def _plain(node: NodeNumbers) -> tuple[object, ...]:
-    return (node.devices, node.stage_us, node.stage_bytes, node.layers_max, node.table_us)
-
-
-def _is_unbeatable(tables: Tables, found: Split) -> bool:
-    """Whether no ring could be faster than this one node: nobody has quicker layers, a quicker head, or less to add."""
-    problem = tables.problem
-    if problem.policy != "latency":
-        return False
-    layer_us = min(_quickest(node) for node in problem.nodes)
-    head_us = min(device.head_us for node in problem.nodes for device in node.devices)
-    stage_us = min(node.stage_us for node in problem.nodes)
-    return found.cost <= (layer_us * problem.model.layers + head_us + stage_us) * (1 + EQUAL)
-
-
-def _quickest(node: NodeNumbers) -> float:
-    """The least time of one layer, however many it runs."""
-    if node.table_us:
-        each = (us / count for count, us in enumerate(node.table_us) if count)
-        return _least(each)
-    return _least(device.layer_us for device in node.devices)
-
-
-def _least(values: Iterable[float]) -> float:
-    return min(values, default=0.0)
+def _with_first(tables: Tables, order: Order) -> Order:
+    """The same beginning with the node that asks; empty if that has no stage."""
+    asking = [number for number in order if tables.nodes[number].node == tables.problem.first]
+    return (*asking, *(number for number in order if number not in asking)) if asking else ()

@@ -64,6 +64,8 @@ class Plan:
     is_optimal: bool = False
     """Whether nothing better is possible by these numbers."""
     solver_ms: float = 0.0
+    note: str = ""
+    """Why the solver did not answer, in one sentence; empty if it did, or was not needed."""
 
 
 def bytes_per_layer(model: ModelNumbers, room: Room) -> int:

@@ -46,7 +46,7 @@ class Board(Switchboard):
         asyncio.get_running_loop().call_soon(self.boards[to].take_message, self.own_id, decode(encode(message)))
 
     def peers(self) -> dict[str, LinkFacts]:
-        facts = LinkFacts("", "", 1, 100.0, 100, 0, monotonic(), 0, 0, False)
+        facts = LinkFacts("", "", 1, 100.0, 100.0, 100, 0, monotonic(), 0, 0, False)
         return dict.fromkeys(self.boards.keys() - {self.own_id}, facts)
 
 

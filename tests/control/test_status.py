@@ -84,7 +84,8 @@ def test_the_shape() -> None:
     assert (told["memory_bytes"], told["memory_free_bytes"], told["on_battery"]) == (16, 9, False)
     assert told["devices"][0]["name"] == "A processor"
     assert shown["nearby"] == [{"address": "192.168.1.9:8643", "pairing": True, "pairing_port": 41875}]
-    assert shown["links"] == [{"from": node_id(1), "to": node_id(2), "rtt_us": 210.5, "bandwidth_bytes_per_s": None}]
+    link = {"from": node_id(1), "to": node_id(2), "rtt_us": 210.5, "bandwidth_bytes_per_s": None, "is_stale": False}
+    assert shown["links"] == [link]
 
 
 def test_an_instance_shows_its_stages_with_their_measured_times() -> None:

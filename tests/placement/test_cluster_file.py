@@ -243,9 +243,13 @@ def test_whatever_stands_somewhere_only_sentences_come_out(path: tuple[Any, ...]
         del at[path[-1]]
     else:
         at[path[-1]] = junk
+    told = ""
     try:
         plan = place(read_cluster(file)[0])
-    except (BadRequest, NoPlacement):
+    except (BadRequest, NoPlacement) as error:
+        told = str(error)
+    if told:
+        assert told.isprintable()
         return
     assert math.isfinite(plan.predicted.token_us)
     assert plan.predicted.token_us > 0

@@ -1,0 +1,114 @@
+"""What this machine knows of its own speed: the pipeline's meter, on disk, and told to the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from peerinfer.clock import wall
+from peerinfer.gossip.snapshot import SPEEDS_MAX, EngineSpeed
+from peerinfer.pipeline.metering import StageFigures, StageShape
+from peerinfer.telemetry.calibration import Calibration, Figure, Kind, StageSample
+from peerinfer.telemetry.calibration_file import CalibrationFile
+from peerinfer.telemetry.facts import DeviceFacts
+
+CALIBRATION_FILE: Final = "calibration.json"
+SAVE_EVERY_S: Final = 300.0
+"""Corrections are written so often at most; what was measured at a load is written at once."""
+
+
+class Speeds:
+    """A `pipeline.metering.Meter` over one home.
+
+    `devices` are those of this machine, `accelerators` the kinds among them that its engine computes with.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        engine: str,
+        threads: int,
+        devices: Callable[[], tuple[DeviceFacts, ...]],
+        accelerators: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._engine = engine
+        self._threads = threads
+        self._devices = devices
+        self._accelerators = accelerators
+        self._file = CalibrationFile(home / CALIBRATION_FILE)
+        self._calibration = Calibration(self._file.load())
+        self._saved_at = wall()
+
+    def wants(self, shape: StageShape, /) -> bool:
+        """See `Meter.wants`."""
+        return not self._calibration.is_known(self._kind(shape), wall())
+
+    def learn(self, figures: StageFigures, /) -> None:
+        """See `Meter.learn`."""
+        if self._calibration.learn(self._sample(figures), wall()):
+            self._save()
+
+    def correct(self, figures: StageFigures, /) -> None:
+        """See `Meter.correct`."""
+        self._calibration.correct(self._sample(figures))
+        if wall() - self._saved_at > SAVE_EVERY_S:
+            self._save()
+
+    def told(self) -> tuple[EngineSpeed, ...]:
+        """The figures of this machine as it is set up now, for its snapshot."""
+        device = self._device()
+        here = [one for one in self._calibration.told() if self._is_here(one, device)]
+        return tuple(_speed(one) for one in here[:SPEEDS_MAX])
+
+    def _is_here(self, figure: Figure, device: tuple[str, str]) -> bool:
+        kind = figure.kind
+        return (kind.device, kind.device_name, kind.threads) == (*device, self._threads)
+
+    def _save(self) -> None:
+        self._saved_at = wall()
+        self._file.save(self._calibration.figures)
+
+    def _sample(self, figures: StageFigures) -> StageSample:
+        shape = figures.shape
+        return StageSample(
+            kind=self._kind(shape),
+            layers=shape.layers,
+            layer_bytes=shape.layer_bytes,
+            head_bytes=shape.head_bytes,
+            decode_us=figures.decode_us,
+            head_us=figures.head_us,
+            prefill_us=figures.prefill_us,
+            stage_us=figures.stage_us,
+        )
+
+    def _kind(self, shape: StageShape) -> Kind:
+        device, name = self._device()
+        return Kind(self._engine, device, name, self._threads, shape.architecture, shape.quantisation)
+
+    def _device(self) -> tuple[str, str]:
+        """Kind and name of what the engine computes with."""
+        wanted = (*self._accelerators(), "cpu")
+        found = [device for kind in wanted for device in self._devices() if device.kind == kind]
+        return (found[0].kind, found[0].name) if found else ("cpu", "")
+
+
+def _speed(figure: Figure) -> EngineSpeed:
+    """A figure with its correction, rounded: digits that nobody measured are noise on the wire."""
+    kind = figure.kind
+    return EngineSpeed(
+        engine=kind.engine,
+        device=kind.device,
+        architecture=kind.architecture,
+        quantisation=kind.quantisation,
+        bytes_per_s=_rounded(figure.bytes_per_s / figure.factor),
+        overhead_us=_rounded(figure.overhead_us * figure.factor),
+        stage_us=_rounded(figure.stage_us),
+        prefill_bytes_per_s=_rounded(figure.prefill_bytes_per_s / figure.factor),
+        samples=figure.samples,
+    )
+
+
+def _rounded(value: float) -> float:
+    """Three significant digits."""
+    return float(f"{value:.3g}")

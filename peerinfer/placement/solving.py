@@ -1,0 +1,44 @@
+"""The child process that solves: it imports OR-Tools, which the daemon never does. The daemon's side is `service.py`.
+
+Where OR-Tools cannot be imported the child starts all the same, and answers with the reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from peerinfer.net.messages import pack_fields, unpack_fields
+from peerinfer.packing import pack, unpack
+from peerinfer.placement.problem import Problem
+from peerinfer.placement.solver_calls import TASK_MAX_BYTES, Chain, Task
+from peerinfer.process.inside import Emit, Part
+
+Solve = Callable[[Problem, float | None, float, Chain | None], Chain]
+
+
+class SolvingService:
+    """Answers one task after the other."""
+
+    def __init__(self) -> None:
+        self._solve: Solve | None = None
+        self._trouble = ""
+        try:
+            self._solve = cast(Solve, importlib.import_module("peerinfer.placement.cp_sat").solve)
+        except ModuleNotFoundError as error:
+            self._trouble = f"{error.name or 'ortools'} is not installed, so the greedy planner answers alone."
+        except (ImportError, OSError) as error:
+            self._trouble = f"ortools cannot be imported ({error}), so the greedy planner answers alone."
+
+    def __call__(self, kind: int, body: memoryview, emit: Emit) -> Sequence[Part]:  # noqa: ARG002
+        """One task."""
+        task = unpack_fields(Task, unpack(body, TASK_MAX_BYTES))
+        if self._solve is None:
+            return [pack(pack_fields(Chain(trouble=self._trouble)))]
+        return [pack(pack_fields(self._solve(task.problem, task.to_beat, task.limit_s, task.hint)))]
+
+
+def open_service() -> SolvingService:
+    """The service of a fresh child."""
+    return SolvingService()

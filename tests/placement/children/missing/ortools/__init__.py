@@ -1,0 +1,1 @@
+"""An OR-Tools of which only the folder is left: it holds no solver."""
