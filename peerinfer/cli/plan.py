@@ -13,7 +13,6 @@ from peerinfer.api.replies import JsonObject
 from peerinfer.cli.models import model_argument
 from peerinfer.cli.show import note, result, result_json
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, whole_number, with_daemon
-from peerinfer.clock import monotonic
 from peerinfer.errors import BadRequest, NoPlacement
 from peerinfer.placement.cluster_file import FILE_MAX_BYTES, parse_cluster
 from peerinfer.placement.explain import explain, explain_none
@@ -23,6 +22,7 @@ from peerinfer.placement.explain_text import plan_text
 from peerinfer.placement.greedy import place
 from peerinfer.placement.plan import Plan
 from peerinfer.placement.problem import Problem
+from peerinfer.placement.service import Planner
 from peerinfer.placement.variants import without
 
 CONTEXT_LIVE, SLOTS_LIVE = 4096, 4
@@ -112,10 +112,12 @@ def described_plan(args: argparse.Namespace) -> JsonObject:
 
 
 async def _solve(problem: Problem) -> Plan:
-    """The plan, and how long it took. Raises `NoPlacement`."""
-    began_s = monotonic()
-    plan = place(problem)
-    return replace(plan, solver_ms=(monotonic() - began_s) * 1000)
+    """The plan of rule, greedy planner and solver, as a node makes it. Raises `NoPlacement`."""
+    planner = Planner()
+    try:
+        return await planner.solve(problem)
+    finally:
+        await planner.stop()
 
 
 def _as_asked(problem: Problem, args: argparse.Namespace) -> Problem:

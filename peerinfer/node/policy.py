@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from peerinfer.errors import BadParameter, ConfigInvalid, HomeError
+from peerinfer.errors import BadParameter, ConfigInvalid, DiskFull, HomeError
 from peerinfer.gossip.snapshot import FREE_POLICY, OwnerPolicy
-from peerinfer.models.atomic import replacing
+from peerinfer.identity.files import write_private
 
 POLICY_FILE: Final = "config.json"
 VERSION: Final = 1
@@ -98,8 +99,10 @@ class PolicyDesk:
         """Changes a setting, on the disk first. Raises `BadParameter`, `DiskFull` or `HomeError`."""
         new = self.current.with_value(key, text)
         body = {**self._others, "version": VERSION, **new.shown()}
-        with replacing(self._path) as partial:
-            partial.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+        try:
+            write_private(self._path, json.dumps(body, indent=2).encode() + b"\n")
+        except OSError as error:
+            raise _unwritten(self._path, error) from None
         self.current = new
         return new
 
@@ -150,6 +153,12 @@ def shown_text(key: str, settings: Mapping[str, Any]) -> str:
         unit = next(unit for unit in ("TB", "GB", "MB", "kB", "B") if value % _UNITS[unit.upper()] == 0)
         return f"{value // _UNITS[unit.upper()]}{unit}"
     return value if isinstance(value, str) else ",".join(value)
+
+
+def _unwritten(path: Path, error: OSError) -> HomeError:
+    if error.errno == errno.ENOSPC:
+        return DiskFull(f"The disk has no room for {path.name}. Free some space, then set it again.")
+    return HomeError(f"{path} cannot be written: {error.strerror or error}. Check its permissions, then set it again.")
 
 
 def _as_text(key: str, value: object) -> str:

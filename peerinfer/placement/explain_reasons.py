@@ -161,6 +161,8 @@ def _full(problem: Problem, plan: Plan, node: str) -> str:
     if stage is None:
         return f", which may use {in_words(_memory(problem, node))}"
     layers, total = stage.last_layer - stage.first_layer, problem.model.layers
+    if len(problem.node(node).devices) > 1 and stage.accelerated < layers:
+        return f": its GPU holds {stage.accelerated} of the {layers} layers"
     is_first, is_last = stage.first_layer == 0, stage.last_layer == total
     more = stage_cost(problem.model, problem.room, problem.node(node), layers + 1, is_first=is_first, is_last=is_last)
     return (

@@ -27,7 +27,7 @@ def report(told: Explanation, engines: Mapping[str, str] | None = None) -> dict[
         "min_nodes": problem.min_nodes,
         "stages": _stages(problem, plan, engines or {}) if plan else [],
         "predicted": _predicted(problem, plan) if plan else None,
-        "solver": {"name": plan.solver, "optimal": plan.is_optimal, "ms": round(plan.solver_ms, 3)} if plan else None,
+        "solver": _solver(plan) if plan else None,
         "binding": (
             {"constraint": told.binding.constraint, "node": told.binding.node or None, "text": told.binding.text}
             if told.binding
@@ -40,6 +40,11 @@ def report(told: Explanation, engines: Mapping[str, str] | None = None) -> dict[
         ],
         "infeasible": _infeasible(told.shortage) if told.shortage else None,
     }
+
+
+def _solver(plan: Plan) -> dict[str, Any]:
+    """`note` says why the greedy planner answered alone; empty if it did not."""
+    return {"name": plan.solver, "optimal": plan.is_optimal, "ms": round(plan.solver_ms, 3), "note": plan.note}
 
 
 def _stages(problem: Problem, plan: Plan, engines: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ def _forecast(told: Report) -> Iterator[str]:
     if told["binding"]:
         yield f"Bound by     {told['binding']['text']}"
     proof = "nothing better is possible by these numbers" if solver["optimal"] else "a good plan, not proven the best"
+    proof = f"{proof}. {solver['note']}" if solver["note"] else proof
     yield f"Found by     {solver['name']} in {solver['ms']:.0f} ms: {proof}"
 
 
@@ -74,7 +75,7 @@ def _alternative(one: Report) -> str:
 
 
 def _shortage(short: Report) -> Iterator[str]:
-    if short["short_bytes"]:
+    if short["short_bytes"] > max(0, short["needed_bytes"] - short["available_bytes"]):
         yield f"Counted in whole layers, {in_words(short['short_bytes'])} must be added to one node."
     if short["try"]:
         yield ""

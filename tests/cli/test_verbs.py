@@ -17,7 +17,7 @@ from tests.cli.conftest import Daemon
 
 VERBS = (
     *("up", "down", "status", "doctor", "invite", "join", "remove", "leave"),
-    *("models", "load", "unload", "chat", "demo"),
+    *("models", "load", "unload", "plan", "chat", "config", "demo"),
 )
 Capture = pytest.CaptureFixture[str]
 
@@ -50,6 +50,8 @@ def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
         ["load", "m", "--stages", "desk"],
         ["load", "m", "--stages", "desk:5-5"],
         ["load", "m", "--stages", "desk:0-5,:5-9"],
+        ["plan", "m", "--context", "0"],
+        ["plan", "m", "--policy", "best"],
         ["up", "--api", "8642"],
         ["up", "--listen", "host:99999"],
         ["up", "--peer", "host"],
