@@ -248,7 +248,7 @@ class Leader:
                 elif placed is not best and placed.is_live and placed.replaces != best.key:
                     best.waiting, placed.waiting = placed.waiting, []
                     self._out.answer(best)
-                    self._all.drain(placed, now)
+                    self._all.drain(placed, now, best.moves_for)
 
     def _settle_missing(self, intent: Intent, failed: list[Placed], now: float) -> None:
         if failed:

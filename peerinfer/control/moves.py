@@ -12,6 +12,7 @@ first two reasons: to be better is not worth a pause.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -38,6 +39,8 @@ GAIN: Final = 0.20
 """Share of a token's time that a move must save: more than figures err, and than people would not notice."""
 PAUSE_S: Final = 120.0
 """What was placed or moved stays at least so long, unless a node must be left."""
+AGAIN_S: Final = 15.0
+"""Until a move that failed is tried again where a node must be left."""
 BETTERED_S: Final = 600.0
 """What was moved to be better is not bettered again for so long: a link that flaps moves nothing to and fro."""
 WINDOW_S: Final = 600.0
@@ -61,7 +64,10 @@ class _Watch:
 
     candidate: tuple[tuple[str, int, int], ...] = ()
     rounds: int = 0
-    bettered_at: float | None = None
+    tried_at: float = -math.inf
+    """When it was moved last, or that was tried (seconds)."""
+    bettered_at: float = -math.inf
+    """The same to be better, and for no other reason."""
     tokens: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
 
 
@@ -149,13 +155,14 @@ class Moves:
             if weighed is None or not weighed.pays or not self._is_rested(placed, watch, now):
                 watch.rounds = 0
                 return
-            reason = f"It would be {weighed.gain:.0%} faster: {drawn.forecast.why}".rstrip(": ")
+            reason = f"A token takes {weighed.gain:.0%} less time there. {drawn.forecast.why}".strip()
         same_nodes = [node for node, _, _ in shape] == [node for node, _, _ in watch.candidate]
         watch.rounds = watch.rounds + 1 if same_nodes else 1
         watch.candidate = shape
-        if watch.rounds < (1 if degree == NOW else ROUNDS):
+        is_soon = now - watch.tried_at < (AGAIN_S if degree == NOW else PAUSE_S)
+        if is_soon or watch.rounds < (1 if degree == NOW else ROUNDS):
             return
-        watch.rounds = 0
+        watch.rounds, watch.tried_at = 0, now
         watch.bettered_at = now if degree == BETTER else watch.bettered_at
         if is_beside:
             self._all.move(placed, intent, drawn, reason, now)
@@ -188,8 +195,7 @@ class Moves:
         return self._all.draw(intent.model, wishes, now, first=first, leaving=(placed,), is_strict=True), False
 
     def _is_rested(self, placed: Placed, watch: _Watch, now: float) -> bool:
-        was_bettered = watch.bettered_at is not None and now - watch.bettered_at < BETTERED_S
-        return now - placed.ready_at >= PAUSE_S and not was_bettered
+        return now - placed.ready_at >= PAUSE_S and now - watch.bettered_at >= BETTERED_S
 
     def _weigh(self, placed: Placed, intent: Intent, model: HeldModel, drawn: Drawn, watch: _Watch) -> Weighed | None:
         """Both placements by the same numbers; None where nothing is known of one."""

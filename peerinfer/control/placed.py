@@ -45,6 +45,8 @@ class Placed:
     """When a failed one is tried again (seconds)."""
     replaces: Key | None = None
     """The older epoch that serves until this one is ready; None for one that is no move."""
+    moves_for: str = ""
+    """Why it is placed beside the older epoch, as a sentence."""
     makes_room: bool = False
     """Whether it drains so that the same model can be placed elsewhere."""
 

@@ -193,6 +193,7 @@ class Placements:
         """Places what stands anew beside itself: the old epoch serves until the new one is ready, then it drains."""
         fresh = self._record(intent, drawn, now)
         fresh.replaces = placed.key
+        fresh.moves_for = reason
         fresh.become(_LOADING, reason)
         return fresh
 
@@ -232,9 +233,9 @@ class Placements:
         self.out.changed = True
         self.out.answer(placed)
 
-    def drain(self, placed: Placed, now: float) -> None:
+    def drain(self, placed: Placed, now: float, reason: str = "") -> None:
         """It takes no new requests; what is under way may end."""
-        placed.become(_DRAINING, "Replaced by another placement.")
+        placed.become(_DRAINING, f"Replaced by another placement. {reason}".strip())
         placed.tokens = self.tokens_of(placed)
         placed.drop_at, placed.drain_until = now + DRAIN_S, now + DRAIN_MAX_S
         self.out.changed = True

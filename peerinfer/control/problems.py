@@ -114,7 +114,7 @@ def why_unwelcome(member: Member) -> str:
     if told.policy.exclude:
         return "is kept out by its owner (config exclude)"
     if told.policy.never_on_battery and told.on_battery:
-        return "runs on its battery, which its owner keeps for himself (config never-on-battery)"
+        return "runs on its battery, which its owner does not lend (config never-on-battery)"
     return ""
 
 

@@ -52,12 +52,13 @@ def changed(path: str, value: object) -> dict[str, Any]:
     at: Any = file
     for step in way:
         at = at[step]
+    spot: Any = last
     if value is ...:
-        del at[last]
+        del at[spot]
     elif isinstance(at, list) and last == len(at):
         at.append(value)
     else:
-        at[last] = value
+        at[spot] = value
     return file
 
 

@@ -224,5 +224,9 @@ class Keeper:
 
     def _loaded(self, key: tuple[str, Epoch], held: HeldHere) -> None:
         if self.stages.get(key) is held and held.state == "loading":
+            if self._host.fails_next:
+                self._host.fails_next = False
+                self.die(key)
+                return
             held.state = "ready"
             held.report("ready", "", 1.0)

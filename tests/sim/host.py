@@ -15,7 +15,7 @@ from peerinfer.control.service import ControlService
 from peerinfer.control.surroundings import Surroundings
 from peerinfer.errors import HomeError
 from peerinfer.gossip.service import GossipService
-from peerinfer.gossip.snapshot import HeldModel, Snapshot
+from peerinfer.gossip.snapshot import EngineSpeed, HeldModel, LinkFigure, Snapshot
 from peerinfer.net.frames import Epoch
 from tests.sim.network import Facts, Network
 
@@ -71,6 +71,16 @@ class Host:
     is_awake: bool = False
     is_stopping: bool = False
     on_battery: bool = False
+    told: dict[str, Any] = field(default_factory=dict)
+    """What it tells of itself besides, by the fields of a snapshot."""
+    layer_us: float = 0.0
+    """What a layer takes on it; 0 where it was not measured."""
+    rtt_us: dict[str, float] = field(default_factory=dict)
+    """Of its links that were measured, by node."""
+    fails_next: bool = False
+    """Whether the next stage that it loads fails."""
+    noise: float = 0.0
+    """Share by which each of its measurements is off."""
     life: int = 0
     dies_at_save: str = ""
     """`before` or `after`: where in its next save it dies; empty if it does not."""
@@ -249,7 +259,20 @@ class Host:
 
     def portrait(self) -> Snapshot:
         told = Snapshot(self.id[-2:], "1", 16 * GB, 16 * GB, engines=("llama.cpp",), models=MODELS)
-        return replace(told, on_battery=self.on_battery, stages=self.keeper.held())
+        measured = {"speeds": self._speeds(), "links": self._links()}
+        return replace(told, **{"on_battery": self.on_battery, "stages": self.keeper.held(), **measured, **self.told})
+
+    def _speeds(self) -> tuple[EngineSpeed, ...]:
+        if not self.layer_us:
+            return ()
+        rate = MODELS[0].layer_bytes / (self.layer_us * self._off()) * 1e6
+        return (EngineSpeed("llama.cpp", "cpu", "", "", rate, 0.0, samples=1),)
+
+    def _links(self) -> tuple[LinkFigure, ...]:
+        return tuple(LinkFigure(peer, rtt * self._off(), 100e6) for peer, rtt in sorted(self.rtt_us.items()))
+
+    def _off(self) -> float:
+        return self.chance.uniform(1 - self.noise, 1 + self.noise) if self.noise else 1.0
 
     async def finds_nothing(self, _: str) -> HeldModel | None:
         return None

@@ -13,7 +13,8 @@ from typing import Any
 from peerinfer.control.messages import LoadRequest, UnloadRequest
 from peerinfer.control.state import Instance
 from peerinfer.election.ballot import Ballot
-from tests.sim.ground import MODELS
+from peerinfer.gossip.snapshot import OwnerPolicy
+from tests.sim.ground import GB, MODELS
 from tests.sim.host import Host
 from tests.sim.mesh import Mesh
 
@@ -141,6 +142,43 @@ class Teller:
     def do_battery(self, host: str) -> Iterator[str]:
         """A host runs on battery from now on."""
         self._host(host).on_battery = True
+        yield from ()
+
+    def do_tell(self, host: str, *words: str) -> Iterator[str]:
+        """`tell 2 lid_closed=yes thermal=critical free=0.2`: what a host says of itself (`free` in GB)."""
+        for word in words:
+            name, value = word.split("=")
+            if name == "free":
+                self._host(host).told["memory_free_bytes"] = int(float(value) * GB)
+            else:
+                self._host(host).told[name] = {"yes": True, "no": False}.get(value, value)
+        yield from ()
+
+    def do_policy(self, host: str, *words: str) -> Iterator[str]:
+        """`policy 2 keep_light`: what its owner allows; no word takes all back."""
+        self._host(host).told["policy"] = OwnerPolicy(**dict.fromkeys(words, True))
+        yield from ()
+
+    def do_speed(self, host: str, layer_us: str) -> Iterator[str]:
+        """What a layer takes on a host, in microseconds."""
+        self._host(host).layer_us = float(layer_us)
+        yield from ()
+
+    def do_link(self, a: str, b: str, rtt_us: str) -> Iterator[str]:
+        """The round trip between two hosts, as both measured it."""
+        for origin, target in ((a, b), (b, a)):
+            self._host(origin).rtt_us[self._host(target).id] = float(rtt_us)
+        yield from ()
+
+    def do_noise(self, percent: str) -> Iterator[str]:
+        """Every measurement of every host is off by up to so much, each time anew."""
+        for host in self.mesh_.hosts:
+            host.noise = float(percent) / 100
+        yield from ()
+
+    def do_fails(self, host: str) -> Iterator[str]:
+        """What a host loads next, it fails to load."""
+        self._host(host).fails_next = True
         yield from ()
 
     def do_full(self, host: str) -> Iterator[str]:
