@@ -173,6 +173,7 @@ def test_a_planner_is_asked_a_bounded_number_of_times() -> None:
     many = mesh(*(node(f"n{number}", 3 + number % 3, 1000 + 7 * number) for number in range(16)))
     explained = explain(many, place(many), counting)
     assert len(asked) <= SOLVES_MAX
+    assert explained.plan is not None
     assert {one.node for one in explained.left_out} | {stage.node for stage in explained.plan.stages} == {
         one.node for one in many.nodes
     }
