@@ -48,7 +48,8 @@ FILE: dict[str, Any] = {
 def changed(path: str, value: object) -> dict[str, Any]:
     """`FILE` with another value at `nodes.1.name`; `...` removes it."""
     file = copy.deepcopy(FILE)
-    *way, last = (int(step) if step.isdigit() else step for step in path.split("."))
+    steps: list[Any] = [int(step) if step.isdigit() else step for step in path.split(".")]
+    *way, last = steps
     at: Any = file
     for step in way:
         at = at[step]
