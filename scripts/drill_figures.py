@@ -57,7 +57,12 @@ class Figures:
 
 def is_whole_of(count: int) -> Condition:
     """Whether a node hears all `count` members, has a link to each other one, and knows who leads."""
-    return lambda state: alive(state) == count == len(state["links"]) + 1 and bool(state["mesh"]["leader"])
+
+    def is_whole(state: JsonObject) -> bool:
+        own = [link for link in state["links"] if link["from"] == state["node"]["id"]]
+        return alive(state) == count == len(own) + 1 and bool(state["mesh"]["leader"])
+
+    return is_whole
 
 
 def alive(state: JsonObject) -> int:

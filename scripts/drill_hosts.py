@@ -95,6 +95,8 @@ class Host:
         self.home = folder / f"home-{number}"
         self.log = folder / f"{number}.log"
         self.netns = f"{PREFIX}{number}"
+        self.threads = 1
+        """That each of its stages computes with."""
         self.process: subprocess.Popen[bytes] | None = None
         self._env = {**os.environ, "USER": USER_NAME, "LOGNAME": USER_NAME, "PYTHONPYCACHEPREFIX": str(folder / "pyc")}
         self._env.pop("PYTHONDONTWRITEBYTECODE", None)  # a person's second start finds its bytecode compiled
@@ -127,7 +129,7 @@ class Host:
 
     def start(self) -> float:
         """Starts its daemon; returns when, in monotonic seconds."""
-        up = (sys.executable, "-P", "-m", "peerinfer", "up", "--headless", "--threads", "1")
+        up = (sys.executable, "-P", "-m", "peerinfer", "up", "--headless", "--threads", str(self.threads))
         with self.log.open("ab") as log:
             started = time.monotonic()
             self.process = subprocess.Popen(

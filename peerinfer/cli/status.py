@@ -46,12 +46,32 @@ def status_text(state: Mapping[str, Any]) -> str:
         parts.append(table(("MODEL", "STATE", "LAYERS"), rows))
         reasons = (f"{each['model']}: {each['reason']}" for each in state["instances"] if each.get("reason"))
         parts.extend(reasons)
+        parts.extend(f"{each['model']}: {told}" for each in state["instances"] if (told := forecast_text(each)))
     else:
         parts.append("No model is loaded: `peerinfer models` lists them, `peerinfer load MODEL` loads one.")
+    solver: Mapping[str, Any] = state.get("local", {}).get("solver", {})
+    parts += [solver["trouble"]] if solver.get("trouble") else []
     if state["nearby"]:
         rows = [(each["address"], "invites you: peerinfer join" if each["pairing"] else "") for each in state["nearby"]]
         parts.append(table(("NEARBY", ""), rows))
     return "\n\n".join(parts)
+
+
+def forecast_text(instance: Mapping[str, Any]) -> str:
+    """What was expected of an instance, what was measured, and where its time goes; empty if nothing is known."""
+    predicted: Mapping[str, Any] = instance.get("predicted") or {}
+    measured: Mapping[str, Any] = instance.get("measured") or {}
+    parts: list[str] = []
+    if predicted.get("tokens_per_s"):
+        parts.append(f"predicted {predicted['tokens_per_s']:.1f} tokens/s")
+    if measured.get("tokens_per_s"):
+        error = instance.get("error")
+        parts.append(f"measured {measured['tokens_per_s']:.1f}" + ("" if error is None else f" ({error:+.0%})"))
+    if predicted.get("bottleneck"):
+        parts.append(f"slowest: {predicted['bottleneck']}")
+    if predicted.get("solver"):
+        parts.append(f"placed by {predicted['solver']}")
+    return ", ".join(parts)
 
 
 def _member_row(member: Mapping[str, Any], this: str) -> tuple[str, str, str, str]:

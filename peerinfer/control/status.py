@@ -37,6 +37,7 @@ def status(state: ClusterState) -> dict[str, Any]:
 def instance_status(instance: Instance, state: ClusterState) -> dict[str, Any]:
     """One entry of `instances`."""
     held = held_stages(instance, state)
+    measured = _measured(instance, held, state)
     epoch = instance.epoch
     return {
         "id": instance.id,
@@ -48,8 +49,9 @@ def instance_status(instance: Instance, state: ClusterState) -> dict[str, Any]:
         "context": instance.context,
         "slots": instance.slots,
         "stages": [_stage(instance, number, held.get(number), state) for number in range(len(instance.stages))],
-        "predicted": {"tokens_per_s": None, "ttft_ms": None},
-        "measured": _measured(instance, held, state),
+        "predicted": _predicted(instance),
+        "measured": measured,
+        "error": _error(instance.forecast.tokens_per_s, measured["tokens_per_s"]),
     }
 
 
@@ -118,6 +120,24 @@ def _stage(instance: Instance, number: int, held: HeldStage | None, state: Clust
         "ms_per_token": _time(held.ms_per_token if held else 0.0),
         "hop_in_ms": _time(held.hop_in_ms if held else 0.0),
     }
+
+
+def _predicted(instance: Instance) -> dict[str, Any]:
+    """What its leader expected when it placed it, and why it did it so; figures are None where no speed was known."""
+    told = instance.forecast
+    return {
+        "tokens_per_s": round(told.tokens_per_s, 2) or None,
+        "ttft_ms": round(told.ttft_ms, 1) or None,
+        "bottleneck": told.bottleneck or None,
+        "solver": told.solver or None,
+        "optimal": told.is_optimal,
+        "why": told.why or None,
+    }
+
+
+def _error(predicted: float, measured: float | None) -> float | None:
+    """By what share the measured speed is off; None before both are known."""
+    return round(measured / predicted - 1, 3) if predicted and measured else None
 
 
 def _measured(instance: Instance, held: dict[int, HeldStage], state: ClusterState) -> dict[str, float | None]:

@@ -42,7 +42,9 @@ class Actions:
     def status(self) -> JsonObject:
         """`GET /peerinfer/state`."""
         session = self._node.session
-        return {**session.control.status(), "local": {"stages": session.times()}}
+        planner = session.solver.planner
+        solver = {"name": planner.solver_name, "trouble": planner.trouble}
+        return {**session.control.status(), "local": {"stages": session.times(), "solver": solver}}
 
     @property
     def chronicle(self) -> Chronicle:

@@ -1,8 +1,7 @@
 """Whose link is measured when: one probe at a time, rarely, and never while requests run at either end. Pure.
 
-A probe asks first, then sends a burst in the lane of activations. The receiver takes the time from the end of the first
-quarter of the burst to its last byte: the beginning tells of buffers and of TCP's slow start, and a round trip is not
-in it at all. A burst that was over too soon to be measured is followed by one twice as large.
+A probe asks first, then sends a burst in the lane of activations. The receiver takes the time from the middle of the
+burst to its last byte: the beginning tells of buffers and of TCP's slow start, and a round trip is not in it at all. A burst that was over too soon to be measured is followed by one twice as large.
 """
 
 from __future__ import annotations
@@ -149,7 +148,7 @@ class Prober:
         if taking.began_us is not None:
             taking.counted_bytes += len(chunk.data)
         taking.got_bytes += len(chunk.data)
-        if taking.began_us is None and taking.got_bytes * 4 >= taking.size_bytes:
+        if taking.began_us is None and taking.got_bytes * 2 >= taking.size_bytes:
             taking.began_us = now_us
         if not chunk.is_last and taking.got_bytes < taking.size_bytes:
             return ()

@@ -14,6 +14,7 @@ from peerinfer.control.state import (
     ClusterState,
     Device,
     Epoch,
+    Forecast,
     HeldStage,
     Instance,
     InstanceState,
@@ -96,13 +97,24 @@ def test_an_instance_shows_its_stages_with_their_measured_times() -> None:
         (node_id(1), "llama.cpp", [0, 15], 3.0),
         (node_id(2), "mlx", [15, 30], 6.0),
     ]
-    assert shown["predicted"] == {"tokens_per_s": None, "ttft_ms": None}
+    nothing = {"tokens_per_s": None, "ttft_ms": None, "bottleneck": None, "solver": None, "optimal": False, "why": None}
+    assert shown["predicted"] == nothing
+    assert shown["error"] is None
     assert shown["measured"] == {"tokens_per_s": 100.0, "ttft_ms": None}
 
 
 def test_what_the_gateway_measured_comes_first() -> None:
     state = replace(STATE, speeds=(Speed(INSTANCE.id, 88.0, 41.0),))
     assert drawn(state)["instances"][0]["measured"] == {"tokens_per_s": 88.0, "ttft_ms": 41.0}
+
+
+def test_what_was_expected_is_held_against_what_was_measured() -> None:
+    told = Forecast(40.0, 900.0, "desk: 12.1 of 24.3 ms per token", "cp-sat", True, "desk holds it whole.")
+    placed = replace(INSTANCE, forecast=told)
+    (shown,) = drawn(replace(STATE, instances=(placed,), speeds=(Speed(INSTANCE.id, 38.0, 800.0),)))["instances"]
+    assert (shown["predicted"]["tokens_per_s"], shown["predicted"]["why"]) == (40.0, "desk holds it whole.")
+    assert (shown["predicted"]["solver"], shown["predicted"]["optimal"]) == ("cp-sat", True)
+    assert shown["error"] == -0.05
 
 
 def test_nothing_is_claimed_before_it_is_measured() -> None:
