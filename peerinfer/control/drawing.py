@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from peerinfer.control.advice import Advice
 from peerinfer.control.members import Members, named
@@ -17,6 +18,8 @@ from peerinfer.placement.fixed import place_fixed
 from peerinfer.placement.greedy import place
 from peerinfer.placement.plan import Part, Plan
 from peerinfer.placement.problem import Problem
+
+UNMEASURED: Final = "How fast its nodes run such a model was not measured yet; they were compared by guesses."
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,14 @@ class Table:
     def _forecast(self, problem: Problem, plan: Plan) -> Forecast:
         predicted = plan.predicted
         is_known = all(part.us > 0 for part in predicted.parts if not part.target)
+        is_known &= not any(problem.node(stage.node).is_guessed for stage in plan.stages)
         return Forecast(
             tokens_per_s=predicted.tokens_per_s if is_known else 0.0,
             ttft_ms=(predicted.ttft_us or 0.0) / 1000 if is_known else 0.0,
             bottleneck=self._in_words(predicted.bottleneck, predicted.token_us) if is_known else "",
             solver=plan.solver,
             is_optimal=plan.is_optimal,
-            why=summary(problem, plan, place),
+            why=summary(problem, plan, place) if is_known else UNMEASURED,
         )
 
     def _in_words(self, part: Part, token_us: float) -> str:

@@ -8,7 +8,7 @@ keeps it light and works at it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from peerinfer.control.members import Member, Members
@@ -78,7 +78,9 @@ def problem_of(
         speeds = _speeds(member.snapshot, model)
         devices = _devices(member, members, standing, speeds)
         stage_us = speeds[-1].stage_us
-        nodes.append(NodeNumbers(member.node, member.name, devices, stage_us, STAGE_BYTES, limit))
+        guessed = not all(speed.is_measured for speed in speeds)
+        numbers_of_node = NodeNumbers(member.node, member.name, devices, stage_us, STAGE_BYTES, limit)
+        nodes.append(replace(numbers_of_node, is_guessed=guessed))
     return Problem(
         model=numbers,
         room=room,

@@ -73,6 +73,8 @@ class NodeNumbers:
     """Layers that its disk has room for; None sets no limit."""
     table_us: tuple[float, ...] = ()
     """Decode time of 0, 1, 2 … layers where it was measured so; it replaces `layer_us` of the only device."""
+    is_guessed: bool = False
+    """Whether its times are guesses by the names of its devices."""
 
     @property
     def memory_bytes(self) -> int:

@@ -1,7 +1,8 @@
 """Whose link is measured when: one probe at a time, rarely, and never while requests run at either end. Pure.
 
 A probe asks first, then sends a burst in the lane of activations. The receiver takes the time from the middle of the
-burst to its last byte: the beginning tells of buffers and of TCP's slow start, and a round trip is not in it at all. A burst that was over too soon to be measured is followed by one twice as large.
+burst to its last byte: the beginning tells of buffers and of TCP's slow start, and a round trip is not in it at all. A
+burst that was over too soon to be measured is followed by one twice as large.
 """
 
 from __future__ import annotations
