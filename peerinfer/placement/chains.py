@@ -19,7 +19,7 @@ STAGE_US: Final = 1e-6
 """Added for each stage under `latency`, so that of equal chains the shorter one comes out. Far below any clock."""
 
 SHARES: Final = 1024
-"""Steps of the share of its memory that a node gives: whole numbers, so that every machine plans alike."""
+"""Steps of the largest share of a memory, in which a smaller one is looked for."""
 SLACK: Final = 1e-9
 """Relative difference of values that are the same but for rounding."""
 
@@ -143,11 +143,11 @@ def settled(tables: Tables, order: Order) -> list[int]:
         values = np.where(bounded <= limit, tables.us, np.inf)
         hop = np.where(tables.hop <= limit, tables.hop, np.inf) if policy == "throughput" else tables.hop
         return Chains(values, hop, tables.back, tables.cuts, adds=True).split(order)[1]
-    high = _steps(tables, order, ends)
-    low = min(1, high)
+    step = _largest_share(tables, order, ends) / SHARES  # of this chain's own: a small model fills little of a memory
+    low, high = 1, SHARES
     middle = high - 1  # most often nothing can be shifted without loss, which this one look shows
     while low < high:
-        values = np.where(tables.share <= middle / SHARES, tables.us + STAGE_US, np.inf)
+        values = np.where(tables.share <= middle * step * (1 + SLACK), tables.us + STAGE_US, np.inf)
         value, found = Chains(values, tables.hop, tables.back, tables.cuts, adds=True).split(order)
         if value > limit:
             low = middle + 1
@@ -157,8 +157,8 @@ def settled(tables: Tables, order: Order) -> list[int]:
     return ends
 
 
-def _steps(tables: Tables, order: Order, ends: list[int]) -> int:
-    """The largest share of a memory that a node of this chain gives, in steps, rounded up."""
+def _largest_share(tables: Tables, order: Order, ends: list[int]) -> float:
+    """The largest share of a memory that a node of this chain gives."""
     kinds = [FIRST, *[MIDDLE] * (len(order) - 2), LAST]
     sizes = np.diff([0, *ends])
-    return int(np.ceil(max(tables.share[kinds, list(order), sizes]) * SHARES - SLACK))
+    return float(max(tables.share[kinds, list(order), sizes]))

@@ -108,7 +108,9 @@ class Planner:
         if self._waiting >= WAITING_MAX:
             return Chain(), "Too many plans were asked for at once, so the greedy planner answered."
         begun = asyncio.Event()
+        self._waiting += 1  # at once: others may ask before the task begins
         task = self._keep(loop.create_task(self._ask_in_turn(problem, found, until_s, begun)))
+        task.add_done_callback(self._left)
         try:
             async with asyncio.timeout_at(until_s + MARGIN_S / 2):
                 return await asyncio.shield(task)
@@ -122,13 +124,9 @@ class Planner:
     async def _ask_in_turn(
         self, problem: Problem, found: Plan | None, until_s: float, begun: asyncio.Event
     ) -> tuple[Chain, str]:
-        self._waiting += 1
-        try:
-            async with self._turn:
-                begun.set()
-                return await self._call(problem, found, until_s)
-        finally:
-            self._waiting -= 1
+        async with self._turn:
+            begun.set()
+            return await self._call(problem, found, until_s)
 
     async def _call(self, problem: Problem, found: Plan | None, until_s: float) -> tuple[Chain, str]:
         """One task for the child. It goes on when nobody waits for it any more, so that the child stays in step."""
@@ -175,6 +173,9 @@ class Planner:
             self._idle = None
         if child is not None:
             self._keep(asyncio.get_running_loop().create_task(child.stop()))
+
+    def _left(self, _task: asyncio.Task[Any]) -> None:
+        self._waiting -= 1
 
     def _keep(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
         self._tasks.add(task)
