@@ -141,6 +141,13 @@ class NodeActions(Protocol):
         """Where a model would be placed now, and why: the object of `plan --json`, also where no plan is possible."""
         ...
 
+    async def bench(self, model: str, progress: ProgressHandler) -> JsonObject:
+        """Measures this machine with a model (an empty name: what is loaded, or the smallest), and the mesh with it.
+
+        The object of `bench --json`.
+        """
+        ...
+
     async def config(self, key: str, value: str | None) -> JsonObject:
         """The settings of this machine by their keys; with a `value`, after `key` was set to it.
 

@@ -48,6 +48,7 @@ class AdminRoutes:
             "unload": self._unload,
             "plan": self._plan,
             "config": self._config,
+            "bench": self._bench,
             "invite": self._invite,
             "join": self._join,
             "remove": self._remove,
@@ -103,6 +104,10 @@ class AdminRoutes:
 
     async def _plan(self, request: web.Request) -> web.StreamResponse:
         return json_reply(await self._actions.plan(read_plan(await read_json(request))))
+
+    async def _bench(self, request: web.Request) -> web.StreamResponse:
+        model = Fields(await read_json(request)).text("model")
+        return await self._long(request, lambda progress: self._actions.bench(model, progress), ends_with=True)
 
     async def _config(self, request: web.Request) -> web.StreamResponse:
         fields = Fields(await read_json(request))

@@ -17,6 +17,7 @@ from peerinfer.identity.pairing import Ending
 from peerinfer.net.address import split_address
 from peerinfer.net.joining import join
 from peerinfer.net.pairing import PairingHost
+from peerinfer.node.benching import bench
 from peerinfer.node.model_actions import ModelActions
 from peerinfer.node.node import Node
 from peerinfer.node.plan_actions import Look, find_held, plan_report
@@ -96,6 +97,10 @@ class Actions:
         first = self._node.identity.node_id
         solve = self._node.session.solver.planner.solve
         return await plan_report(Look(model, wish, control.members(), control.instances(), first), solve)
+
+    async def bench(self, model: str, progress: ProgressHandler) -> JsonObject:
+        """Measures this machine and the mesh."""
+        return await bench(self._node, model, progress)
 
     async def config(self, key: str, value: str | None) -> JsonObject:
         """The settings; the mesh hears of a change at once."""

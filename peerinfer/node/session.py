@@ -79,16 +79,16 @@ class MeshSession:
         self.discovery: Discovery | None = None
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
         trust.on_news = self.roster.heard
-        self._instruments = Instruments(config.home, config.threads, self.switchboard)
-        meter = self._instruments.speeds
+        self.instruments = Instruments(config.home, config.threads, self.switchboard)
+        meter = self.instruments.speeds
         self._pipeline = PipelineService(self.switchboard, warehouse, config.threads, monotonic, meter)
-        self._instruments.is_busy = self._pipeline.is_busy
+        self.instruments.is_busy = self._pipeline.is_busy
         self.portrait = Portrait(
             identity.name,
             store,
             warehouse,
-            figures=self._instruments.figures(self._pipeline.held, policy),
-            collector=self._instruments.collector,
+            figures=self.instruments.figures(self._pipeline.held, policy),
+            collector=self.instruments.collector,
         )
         self.solver = Solver()
         self._signatures = Signatures(identity)
@@ -124,12 +124,12 @@ class MeshSession:
         """
         host = self._config.listen.host
         self.port = await self._server.start(host, listen_port)
-        await self._instruments.prepare()
+        await self.instruments.prepare()
         await self.portrait.refresh(lambda: None)
         self._dialer.start((*self._config.peers, *filter(_is_address, addresses)))
         portrait = partial(self.portrait.run, self._gossip.announce)
         duties = (self.roster.run, self._pipeline.run, self._gossip.run, self.control.run, portrait)
-        for duty in (*duties, *self._instruments.duties(self._gossip.announce)):
+        for duty in (*duties, *self.instruments.duties(self._gossip.announce)):
             self._tasks.append(asyncio.create_task(_keep_up(duty)))
         if self._config.mdns:
             self.discovery = Discovery(host, self.port, self._hints, self._dialer.found)

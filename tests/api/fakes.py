@@ -195,6 +195,23 @@ class FakeNode:
             self.policy = self.policy.with_value(key, value)
         return self.policy.shown()
 
+    async def bench(self, model: str, progress: ProgressHandler) -> JsonObject:
+        progress(Progress("Measuring this machine"))
+        if model and model not in self.loaded:
+            raise UnknownModel(f"There is no model {model}.")
+        machine: JsonObject = {
+            "devices": ["A processor"],
+            "layers": [0, 30],
+            "tokens_per_s": 120.0,
+            "decode_ms": 5.4,
+            "head_ms": 1.2,
+            "stage_ms": 0.3,
+            "prefill_tokens_per_s": 250.0,
+            "weights_bytes_per_s": 14_000_000_000,
+            "steps": 16,
+        }
+        return {"model": MODEL, "machine": machine, "mesh": None}
+
     async def unload(self, model: str) -> None:
         if model not in self.loaded:
             raise UnknownModel(f"{model} is not loaded.")

@@ -296,3 +296,16 @@ def test_doctor_finds_the_daemon(daemon: Daemon, capsys: Capture) -> None:
     assert findings["home"]["state"] == findings["daemon"]["state"] == "ok"
     assert "mesh of 1" in findings["daemon"]["detail"]
     assert {"peerinfer", "home", "disk", "memory", "cpu", "engine", "daemon", "network"} <= set(findings)
+
+
+def test_bench_tells_how_fast_this_machine_is(daemon: Daemon, capsys: Capture) -> None:
+    assert daemon.run("bench") == 0
+    said = capsys.readouterr()
+    assert "120.0 tokens/s = layers 5.40 ms + head 1.20 ms + step 0.30 ms" in said.out
+    assert "weights read at 14.0 GB/s; prompts at 250 tokens/s" in said.out
+    assert "the mesh was not measured" in said.out
+    assert "Measuring this machine" in said.err
+    assert daemon.run("bench", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["machine"]["steps"] == 16
+    assert daemon.run("bench", "nothing") == 1
+    assert "There is no model nothing" in capsys.readouterr().err
