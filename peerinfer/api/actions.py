@@ -56,10 +56,10 @@ class LoadWish:
 
     model: str
     """A name, the absolute path of a `.gguf` file, or what `pull` takes."""
-    context: int = 4096
-    """Tokens per slot."""
-    slots: int = 4
-    """Sequences served at once."""
+    context: int = 0
+    """Tokens per slot; 0 takes 4096, or fewer where they do not fit."""
+    slots: int = 0
+    """Sequences served at once; 0 takes 4, or fewer where they do not fit."""
     policy: str = "latency"
     """`latency`, `throughput` or `spread`."""
     min_nodes: int = 1

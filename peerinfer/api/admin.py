@@ -184,8 +184,8 @@ def read_load(body: JsonObject) -> LoadWish:
         raise BadParameter("stages", "`stages` must be a list of [node, first layer, end layer].")
     return LoadWish(
         model=_required(fields, "model"),
-        context=fields.integer("context", 4096, 1, CONTEXT_MAX),
-        slots=fields.integer("slots", 4, 1, SLOTS_MAX),
+        context=fields.integer("context", 0, 1, CONTEXT_MAX),
+        slots=fields.integer("slots", 0, 1, SLOTS_MAX),
         policy=policy,
         min_nodes=fields.integer("min_nodes", 1, 1, NODES_MAX),
         stages=tuple(_stage(item) for item in cast(list[Any], stages)),
@@ -201,7 +201,8 @@ def read_plan(body: JsonObject) -> PlanWish:
     names = [name for name in cast(list[Any], without) if isinstance(name, str) and 0 < len(name) <= SETTING_MAX]
     if len(names) < len(cast(list[Any], without)):
         raise BadParameter("without", "Each of `without` must be the id or name of a node.")
-    return PlanWish(like.model, like.context, like.slots, like.policy, like.min_nodes, tuple(names))
+    whole = PlanWish(like.model, policy=like.policy, min_nodes=like.min_nodes, without=tuple(names))
+    return dataclasses.replace(whole, context=like.context or whole.context, slots=like.slots or whole.slots)
 
 
 def _stage(item: object) -> tuple[str, int, int]:

@@ -34,10 +34,18 @@ def add(verbs: Verbs) -> None:
     )
     load.add_argument("model", metavar="MODEL", help="a name from `peerinfer models`, a .gguf file, or hf:OWNER/REPO")
     load.add_argument(
-        "--context", type=whole_number(1, CONTEXT_MAX), default=4096, metavar="N", help="tokens per request (4096)"
+        "--context",
+        type=whole_number(1, CONTEXT_MAX),
+        default=None,
+        metavar="N",
+        help="tokens per request (4096, or fewer where they do not fit)",
     )
     load.add_argument(
-        "--slots", type=whole_number(1, SLOTS_MAX), default=4, metavar="N", help="requests answered at once (4)"
+        "--slots",
+        type=whole_number(1, SLOTS_MAX),
+        default=None,
+        metavar="N",
+        help="requests answered at once (4, or fewer where they do not fit)",
     )
     load.add_argument(
         "--policy",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from peerinfer.control.members import Member
@@ -17,6 +17,8 @@ from peerinfer.placement.problem import POLICIES
 
 CONTEXT_DEFAULT: Final = 4096
 SLOTS_DEFAULT: Final = 4
+CONTEXT_LEAST: Final = 1024
+"""Tokens below which a model is of little use to a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,22 @@ def wishes_of(request: LoadRequest, model: HeldModel) -> Wishes:
     if request.policy not in POLICIES:
         raise BadRequest(f"There is no policy {request.policy}; choose one of {', '.join(POLICIES)}.")
     return Wishes(model.digest, context, slots, request.policy, max(1, request.min_nodes), request.stages)
+
+
+def variants(request: LoadRequest, model: HeldModel) -> tuple[Wishes, ...]:
+    """The wishes in a request, and where it leaves context or slots open those that take less memory, in turn.
+
+    First fewer requests at once, then less context. Raises as `wishes_of`.
+    """
+    wanted = wishes_of(request, model)
+    found, wishes = [wanted], wanted
+    while request.slots == 0 and wishes.slots > 1:
+        wishes = replace(wishes, slots=wishes.slots // 2)
+        found.append(wishes)
+    while request.context == 0 and wishes.context > CONTEXT_LEAST:
+        wishes = replace(wishes, context=max(CONTEXT_LEAST, wishes.context // 2))
+        found.append(wishes)
+    return tuple(found)
 
 
 def model_of(digest: str, members: Iterable[Member]) -> HeldModel | None:

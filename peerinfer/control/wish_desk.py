@@ -7,6 +7,7 @@ first. `min_nodes` 0 means "any instance of this model will do" (a chat asks so)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from peerinfer.control.advice import StillPlanning
@@ -14,7 +15,7 @@ from peerinfer.control.intents import Intent, IntentBook
 from peerinfer.control.messages import LoadRequest, UnloadRequest
 from peerinfer.control.placed import Placed
 from peerinfer.control.placements import Placements
-from peerinfer.control.planning import Wishes, model_of, wishes_of
+from peerinfer.control.planning import Wishes, model_of, variants
 from peerinfer.control.state import InstanceState
 from peerinfer.errors import NoLeader, NoPlacement, PeerinferError, QueueFull, UnknownModel
 
@@ -72,10 +73,10 @@ class WishDesk:
         model = model_of(request.digest, self._all.members)
         if model is None:
             raise UnknownModel(f"No node of this mesh that is up has the file of {request.model}.")
-        wishes = wishes_of(request, model)
+        ways = variants(request, model)
         intent = self._intents.find(request.digest)
         known = intent if intent is not None and intent.is_wanted else None
-        meant = known is not None and (request.min_nodes == 0 or known.wishes == wishes)
+        meant = known is not None and (request.min_nodes == 0 or known.wishes in ways)
         match = self._standing(request.digest, known if meant else None, any_will_do=request.min_nodes == 0)
         if match is None or self._out.is_quiet:
             self._check_time(known)
@@ -85,7 +86,7 @@ class WishDesk:
                 match = self._all.place_wanted(known, now)
                 self._clear_failed(match)
             else:
-                match = self._replace(sender, model.name, wishes, now)
+                match = self._replace_by_any(sender, model.name, ways, now)
         if match.state is _READY:
             self._out.acknowledge(sender, request.request_id, match.instance.id, request.digest)
         else:
@@ -107,6 +108,16 @@ class WishDesk:
     def _check_waiting(self) -> None:
         if sum(len(placed.waiting) for placed in self._all) >= WAITING_MAX:
             raise QueueFull(f"{WAITING_MAX} requests wait for models to load already; try again soon.")
+
+    def _replace_by_any(self, sender: str, model: str, ways: Sequence[Wishes], now: float) -> Placed:
+        """By the first wishes that fit. Raises what the first raised if none do."""
+        refused: NoPlacement | None = None
+        for wishes in ways:
+            try:
+                return self._replace(sender, model, wishes, now)
+            except NoPlacement as error:
+                refused = refused or error
+        raise refused or NoPlacement("Nothing was asked for.")
 
     def _replace(self, sender: str, model: str, wishes: Wishes, now: float) -> Placed:
         """A placement by other wishes: a loading one gives way at once, a ready one when the new is ready (or must)."""

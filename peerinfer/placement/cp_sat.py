@@ -2,7 +2,7 @@
 
 The ring of stages is one circuit: an arc from each stage to the next, from a depot to the first and from the last to
 the depot, and a loop at every node that has no stage. Which pair of last and first closes the ring is a choice of its
-own: as a second arc between the two in the circuit it made version 9.15 of the solver write beyond its memory.
+own: with second arcs between the two in the circuit, version 9.15 of the solver twice ended with a damaged heap.
 
 A node's layers are one whole number: what they take is linear in it, or the largest of a few lines (devices filled one
 after the other), or an element of a table. Where every layer may be cut only the numbers of layers matter; else every
@@ -33,6 +33,8 @@ STEPS: Final = 1 << 22
 """Of the value to beat: each layer and hop is rounded by half of one at most."""
 GAIN: Final = 5e-5
 """Share of the value to beat by which a chain must be better to be of interest."""
+GAP: Final = 3e-4
+"""Share within which a chain counts as proven the best: links and layers are known to a few percent at most."""
 SLACK: Final = 1e-9
 """Relative difference of values that are the same but for rounding."""
 Pair = tuple[int, int]
@@ -99,7 +101,7 @@ class _Search:
         solver = cp_model.CpSolver()
         solver.parameters.max_time_in_seconds = max(0.0, limit_s)
         solver.parameters.num_workers = WORKERS
-        solver.parameters.relative_gap_limit = GAIN
+        solver.parameters.relative_gap_limit = GAP
         status = solver.solve(self.model)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return Chain(is_proven=status == cp_model.INFEASIBLE)

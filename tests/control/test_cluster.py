@@ -251,3 +251,24 @@ def test_loading_without_progress_fails_in_the_end() -> None:
     assert answer is not None
     assert "no progress for 10 minutes" in answer.reason
     assert all(not node.keeper.stages for node in cluster.nodes.values())
+
+
+def test_what_is_left_open_takes_what_fits() -> None:
+    hungry = replace(MODEL, kv_bytes=12_000)  # 4 × 4096 tokens take 5.9 GB besides 3 GB of weights
+    cluster = Cluster(1, memory_bytes=7 * GB)
+    cluster.tell(1, models=(hungry,))
+    cluster.run(SETTLED_S)
+    request = cluster.load(1, context=0, slots=0)
+    cluster.run(3)
+    answer = cluster.answer(1, request)
+    assert answer is not None
+    assert answer.code == ""
+    assert (cluster.only().context, cluster.only().slots) == (4096, 2)
+    again = cluster.load(1, context=0, slots=0)
+    cluster.run(3)
+    assert cluster.answer(1, again) == replace(answer, request_id=again)
+    refused = cluster.load(1, context=4096, slots=4)
+    cluster.run(6)
+    told = cluster.answer(1, refused)
+    assert told is not None
+    assert "are short" in told.reason
