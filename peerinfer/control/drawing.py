@@ -9,7 +9,7 @@ from typing import Final
 from peerinfer.control.advice import Advice
 from peerinfer.control.members import Members, named
 from peerinfer.control.planning import Wishes, is_here
-from peerinfer.control.problems import Standing, problem_of
+from peerinfer.control.problems import Standing, is_possible, problem_of
 from peerinfer.control.state import Forecast, Instance, StagePlace
 from peerinfer.errors import NoPlacement
 from peerinfer.gossip.snapshot import HeldModel
@@ -61,6 +61,8 @@ class Table:
                 f"The nodes that are up do not have all of {model.name} together. "
                 "Switch on the node that has it, or pull it again."
             )
+        if not is_possible(model):
+            raise NoPlacement(f"What the nodes say of {model.name} cannot be. Pull it again.")
         if wishes.stages:  # a person named the nodes: he knows
             return self._fixed(model, wishes, Standing(standing, leaving))
         for is_lenient in (False,) if is_strict else (False, True):

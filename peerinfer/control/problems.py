@@ -38,6 +38,17 @@ PRESSED_LEAVES: Final = 0.75
 """Of what a pressed machine holds it may keep so much."""
 
 
+LAYERS_MAX: Final = 512
+BYTES_MAX: Final = 1 << 50
+"""Of what a member says: models have fewer layers, and neither they nor machines a petabyte."""
+
+
+RTT_MAX_US: Final = 60e6
+RATE_MIN: Final = 1e3
+RATE_MAX: Final = 1e12
+"""Of a link, whatever a member says: beyond, no answer would ever come, or no wire is so quick."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What is placed already: it `stays`, or its memory counts as free because it is `leaving`."""
@@ -106,6 +117,12 @@ def numbers_of(model: HeldModel) -> ModelNumbers:
         legal_cuts=model.legal_cuts,
         activation_bytes=model.width * NUMBER_BYTES,
     )
+
+
+def is_possible(model: HeldModel) -> bool:
+    """Whether what a member says of a model can be; a planner would stand still over a billion layers."""
+    sizes = (model.layer_bytes, model.embedding_bytes, model.head_bytes, model.kv_bytes, model.width)
+    return 1 <= model.layers <= LAYERS_MAX and max(sizes) <= BYTES_MAX
 
 
 def why_unwelcome(member: Member) -> str:
@@ -242,7 +259,7 @@ def _usable(told: Snapshot, member: Member, members: Members, standing: Standing
     card_total = sum(one.memory_bytes for one in cards) * USABLE_PERCENT // 100
     card_free = sum(one.memory_free_bytes for one in cards) * USABLE_PERCENT // 100
     card = min(card_total - placed[1], card_free - loading[1] + returned[1])
-    return max(0, host), max(0, card)
+    return min(BYTES_MAX, max(0, host)), min(BYTES_MAX, max(0, card))
 
 
 def _sum(amounts: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -286,4 +303,5 @@ def _links(members: Members, nodes: Collection[str]) -> tuple[LinkNumbers, ...]:
 
 def _link(origin: str, target: str, figure: LinkFigure) -> LinkNumbers:
     """Half a round trip each way; a link whose rate was not measured yet has the default one."""
-    return LinkNumbers(origin, target, figure.rtt_us / 2, figure.bandwidth_bytes_per_s or DEFAULT_LINK.bytes_per_s)
+    rate = figure.bandwidth_bytes_per_s or DEFAULT_LINK.bytes_per_s
+    return LinkNumbers(origin, target, min(RTT_MAX_US, figure.rtt_us) / 2, min(RATE_MAX, max(RATE_MIN, rate)))

@@ -1,0 +1,194 @@
+"""From members to the problem of a planner: who is left out and why, what memory counts, and numbers that cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peerinfer.control.advice import Advice
+from peerinfer.control.drawing import Table
+from peerinfer.control.members import Member
+from peerinfer.control.planning import Wishes
+from peerinfer.control.problems import STAGE_BYTES, Standing, problem_of
+from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.errors import NoLeader, NoPlacement
+from peerinfer.gossip.liveness import Liveness
+from peerinfer.gossip.snapshot import (
+    NUMBER_MAX,
+    Device,
+    EngineSpeed,
+    HeldModel,
+    LinkFigure,
+    OwnerPolicy,
+    Snapshot,
+)
+from peerinfer.net.frames import Epoch
+from peerinfer.placement.problem import Problem
+
+GB = 10**9
+MODEL = HeldModel("m", "d" * 64, 4 * GB, 32, GB // 8, 0, 0, 0, 4096, tuple(range(1, 32)))
+WISHES = Wishes(MODEL.digest, 1024, 1)
+TOLD = Snapshot("n", "1", 16 * GB, 16 * GB, engines=("llama.cpp",), models=(MODEL,))
+A, B = "a" * 32, "b" * 32
+
+
+def member(node: str = A, state: Liveness = Liveness.ALIVE, **changes: Any) -> Member:
+    return Member(node, node[:1], state, replace(TOLD, **changes))
+
+
+def problem(*members: Member, is_lenient: bool = False, standing: Standing | None = None, **wishes: Any) -> Problem:
+    nodes = {one.node for one in members}
+    return problem_of(MODEL, WISHES, members, standing or Standing(), obeying=nodes, is_lenient=is_lenient, **wishes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"policy": OwnerPolicy(exclude=True)}, "config exclude"),
+        ({"policy": OwnerPolicy(never_on_battery=True), "on_battery": True}, "config never-on-battery"),
+        ({"engines": ()}, "no engine"),
+        ({"models": (), "disk_free_bytes": 100}, "on its disk"),
+    ],
+)
+def test_who_may_not_is_left_out_for_good(changes: dict[str, Any], reason: str) -> None:
+    for is_lenient in (False, True):
+        found = problem(member(), member(B, **changes), is_lenient=is_lenient)
+        assert [node.node for node in found.nodes] == [A]
+        assert reason in found.excluded[0].reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"lid_closed": True, "on_battery": True}, "lid closed"),
+        ({"thermal": "critical"}, "too hot"),
+        ({"policy": OwnerPolicy(keep_light=True), "user_active": True}, "config keep-light"),
+    ],
+)
+def test_who_should_not_is_taken_only_if_it_must_be(changes: dict[str, Any], reason: str) -> None:
+    strict = problem(member(), member(B, **changes))
+    assert [node.node for node in strict.nodes] == [A]
+    assert reason in strict.excluded[0].reason
+    assert len(problem(member(), member(B, **changes), is_lenient=True).nodes) == 2
+    fine = {"lid_closed": True, "user_active": True, "thermal": "serious", "on_battery": True}
+    for name in fine.keys() - {"on_battery", "lid_closed"}:
+        assert len(problem(member(), member(B, **{name: fine[name]})).nodes) == 2
+
+
+def test_those_who_are_away_silent_elsewhere_or_unwanted_are_left_out() -> None:
+    members = (member(), member(B, Liveness.UNREACHABLE), Member("c" * 32, "c", Liveness.ALIVE), member("d" * 32))
+    found = problem_of(MODEL, WISHES, members, Standing(), obeying={A, B, "c" * 32})
+    assert [(one.node[0], one.reason.split()[0]) for one in found.excluded] == [
+        ("b", "is"),
+        ("c", "has"),
+        ("d", "follows"),
+    ]
+    assert "as was asked" in problem(member(), member(B), without=("b",)).excluded[0].reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "usable"),
+    [
+        ({}, 14.4),
+        ({"memory_free_bytes": 8 * GB}, 7.2),
+        ({"policy": OwnerPolicy(keep_light=True)}, 4.0),
+        ({"policy": OwnerPolicy(memory_limit_bytes=3 * GB)}, 3.0),
+        ({"memory_free_bytes": GB // 4}, 0.0),
+        ({"devices": (Device("metal", "Apple M3"),), "accelerators": ("metal",)}, 11.2),
+    ],
+)
+def test_what_memory_a_machine_may_give(changes: dict[str, Any], usable: float) -> None:
+    (node,) = problem(member(**changes)).nodes
+    assert node.memory_bytes == pytest.approx(usable * GB)
+
+
+def test_what_stands_takes_memory_and_what_leaves_gives_it_back() -> None:
+    stage = StagePlace(A, "llama.cpp", 0, 16)
+    stands = Instance("i" * 32, "m", MODEL.digest, Epoch(1, A, 1), InstanceState.READY, (stage,), 1024, 1)
+    (beside,) = problem(member(memory_bytes=4 * GB, memory_free_bytes=4 * GB), standing=Standing((stands,))).nodes
+    assert beside.memory_bytes == pytest.approx(3.6 * GB - 2 * GB - STAGE_BYTES)
+    (instead,) = problem(
+        member(memory_bytes=4 * GB, memory_free_bytes=2 * GB), standing=Standing(leaving=(stands,))
+    ).nodes
+    assert instead.memory_bytes == pytest.approx(3.6 * GB)
+
+
+def test_a_card_is_a_device_of_its_own_only_where_the_engine_uses_it() -> None:
+    card = Device("cuda", "NVIDIA GeForce RTX 3060", 12 * GB, 10 * GB)
+    (unused,) = problem(member(devices=(card,))).nodes
+    assert len(unused.devices) == 1
+    (used,) = problem(member(devices=(card,), accelerators=("cuda",))).nodes
+    assert [device.memory_bytes for device in used.devices] == [9 * GB, 14_400_000_000]
+    assert used.devices[0].layer_us < used.devices[1].layer_us
+
+
+def test_a_link_that_one_end_measured_stands_for_both() -> None:
+    found = problem(member(links=(LinkFigure(B, 400.0, 1e7),)), member(B))
+    assert {(link.origin, link.target, link.latency_us) for link in found.links} == {(A, B, 200.0), (B, A, 200.0)}
+
+
+whole = st.integers(0, NUMBER_MAX)
+real = st.floats(0, 1.7e308)
+models = st.builds(
+    HeldModel,
+    name=st.just("m"),
+    digest=st.just(MODEL.digest),
+    size_bytes=whole,
+    layers=whole | st.integers(0, 200),
+    layer_bytes=whole,
+    embedding_bytes=whole,
+    head_bytes=whole,
+    kv_bytes=whole,
+    context_length=whole,
+    legal_cuts=st.lists(whole | st.integers(0, 200), max_size=20).map(tuple),
+    width=whole,
+)
+snapshots = st.builds(
+    Snapshot,
+    name=st.just("n"),
+    version=st.just("1"),
+    memory_bytes=whole,
+    memory_free_bytes=whole,
+    engines=st.just(("llama.cpp",)),
+    models=models.map(lambda one: (one,)),
+    devices=st.lists(st.builds(Device, st.sampled_from(["cpu", "cuda"]), st.just("x"), whole, whole), max_size=3).map(
+        tuple
+    ),
+    accelerators=st.sampled_from([(), ("cuda",)]),
+    disk_free_bytes=st.none() | whole,
+    links=st.lists(st.builds(LinkFigure, st.sampled_from([A, B, "c"]), real, real), max_size=3).map(tuple),
+    speeds=st.lists(
+        st.builds(
+            EngineSpeed,
+            engine=st.just("llama.cpp"),
+            device=st.sampled_from(["cpu", "cuda"]),
+            architecture=st.just(""),
+            quantisation=st.just(""),
+            bytes_per_s=real,
+            overhead_us=real,
+            stage_us=real,
+            prefill_bytes_per_s=real,
+            samples=st.just(1),
+        ),
+        max_size=2,
+    ).map(tuple),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(snapshots, snapshots, st.sampled_from(["latency", "throughput", "spread"]))
+def test_whatever_members_say_the_leader_plans_or_says_why_not(one: Snapshot, other: Snapshot, policy: str) -> None:
+    members = (Member(A, "a", Liveness.ALIVE, one), Member(B, "b", Liveness.ALIVE, other))
+    table = Table(members, {A, B}, Advice())
+    wishes = replace(WISHES, policy=policy)
+    for now in (0.0, 10.0):
+        try:
+            drawn = table.draw(one.models[0], wishes, now)
+        except (NoPlacement, NoLeader) as error:
+            assert str(error)
+        else:
+            assert drawn.stages
