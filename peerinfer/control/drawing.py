@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from peerinfer.control.advice import Advice
@@ -65,22 +66,17 @@ class Table:
             raise NoPlacement(f"What the nodes say of {model.name} cannot be. Pull it again.")
         if wishes.stages:  # a person named the nodes: he knows
             return self._fixed(model, wishes, Standing(standing, leaving))
-        for is_lenient in (False,) if is_strict else (False, True):
-            problem = problem_of(
-                model,
-                wishes,
-                self.members,
-                Standing(standing, leaving),
-                obeying=self.obeying,
-                first=first,
-                is_lenient=is_lenient,
-            )
-            try:
-                return self.drawn(problem, self.advice.best(problem, now))
-            except NoPlacement:
-                if is_lenient or is_strict:
-                    raise
-        raise NoPlacement("No node can take part.")  # not reached: the last round raises
+        look = partial(
+            problem_of, model, wishes, self.members, Standing(standing, leaving), obeying=self.obeying, first=first
+        )
+        strict = look()
+        try:
+            return self.drawn(strict, self.advice.best(strict, now))
+        except NoPlacement:
+            if is_strict:
+                raise
+        lenient = look(is_lenient=True)
+        return self.drawn(lenient, self.advice.best(lenient, now))
 
     def drawn(self, problem: Problem, plan: Plan) -> Drawn:
         """A plan as the mesh knows it."""

@@ -87,7 +87,7 @@ def problem_of(
             excluded.append(Excluded(member.node, member.name, f"has {free} on its disk for what it must fetch"))
             continue
         speeds = _speeds(member.snapshot, model)
-        devices = _devices(member, members, standing, speeds)
+        devices = _devices(member, member.snapshot, members, standing, speeds)
         stage_us = speeds[-1].stage_us
         guessed = not all(speed.is_measured for speed in speeds)
         numbers_of_node = NodeNumbers(member.node, member.name, devices, stage_us, STAGE_BYTES, limit)
@@ -217,11 +217,10 @@ def _speeds(told: Snapshot, model: HeldModel) -> list[StageNumbers]:
 # Memory
 
 
-def _devices(member: Member, members: Members, standing: Standing, speeds: list[StageNumbers]) -> tuple[Compute, ...]:
+def _devices(
+    member: Member, told: Snapshot, members: Members, standing: Standing, speeds: list[StageNumbers]
+) -> tuple[Compute, ...]:
     """Accelerators with a memory of their own, then the host; one that uses the host's memory stands for it."""
-    told = member.snapshot
-    if told is None:
-        return ()
     host_bytes, card_bytes = _usable(told, member, members, standing)
     kinds = [kind for kind in told.accelerators if any(one.kind == kind for one in told.devices)]
     computes: list[Compute] = []

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from peerinfer.control import moves
+from peerinfer.control.intents import Intent, IntentBook, Stamp
 from peerinfer.control.moves import GAIN, Weighed
+from peerinfer.control.placed import Placed
+from peerinfer.control.placements import Placements
 from peerinfer.control.state import InstanceState
 from peerinfer.net.frames import Epoch
+from tests.control.cluster import MESH, FakeSigner
+from tests.control.led import START_S, TOLD, A, B, commands, leading, loaded, members
 from tests.sim.story import Teller
 
 MINUTES = 30
@@ -68,3 +74,15 @@ def test_a_move_must_save_a_fifth_and_pay_back(
     weighed = Weighed(now_us, then_us, cost_s, tokens)
     assert weighed.pays is pays
     assert (weighed.gain >= GAIN) == (now_us > 0 and then_us <= 0.8 * now_us)
+
+
+def test_a_model_whose_file_is_nowhere_stays_where_it_runs() -> None:
+    leader = leading(A, B)
+    stands = loaded(leader)
+    leader.see(members(A, B, told=replace(TOLD, models=())), frozenset({A, B}), START_S + 1)
+    for later in range(1, 300, 5):
+        assert commands(leader.tick(START_S + later)) == []
+    assert [one.epoch for one in leader.instances] == [stands.epoch]
+    lost = Placed(stands, 0.0, 0.0)
+    placements = Placements(IntentBook(A, MESH, FakeSigner(A)))
+    assert placements.problem_without(lost, Intent(Stamp(1, A), stands.digest, "tiny", stands.id, True)) is None

@@ -24,7 +24,7 @@ from peerinfer.control.events import (
 from peerinfer.control.members import Member
 from peerinfer.control.observer import NEIGHBOURS_EVERY_S, Observer, first_state, report_of
 from peerinfer.control.state import ClusterLink, Liveness, ModelFile, Neighbour, Speed
-from peerinfer.gossip.snapshot import Snapshot
+from peerinfer.gossip.snapshot import LinkFigure, Snapshot
 from tests.control.cluster import MODEL
 from tests.control.test_apply import instance
 
@@ -106,6 +106,29 @@ def test_a_link_is_told_when_it_is_there_measured_and_lost() -> None:
         assert watched.see(ME, PEER, rtt_us={"b": rtt}) == [LinkMeasured(ClusterLink("a", "b", rtt))]
         assert watched.see(ME, PEER, rtt_us={"b": rtt}) == []
     assert watched.see(ME, PEER) == [LinkLost("a", "b")]
+
+
+def test_every_pair_is_shown_by_what_its_nodes_told_and_news_of_it_is_told() -> None:
+    watched = Watched()
+    watched.see(ME, PEER)
+
+    def seen(rate: float, *, is_stale: bool = False, state: Liveness = Liveness.ALIVE) -> list[object]:
+        figure = LinkFigure("b", 200.0, rate, is_stale)
+        me = replace(ME, snapshot=replace(OWN, links=(figure,)))
+        peer = replace(PEER, state=state, snapshot=replace(OWN, links=(replace(figure, peer="a"),)))
+        events = watched.see(me, peer, rtt_us={"b": 200.0})
+        return [event for event in events if isinstance(event, (LinkMeasured, LinkLost))]
+
+    def both(rate: float | None, is_stale: bool = False) -> list[object]:
+        ends = (("a", "b"), ("b", "a"))
+        return [LinkMeasured(ClusterLink(a, b, 200.0, rate, is_stale)) for a, b in ends]
+
+    assert seen(0.0) == both(None)
+    assert seen(1e7) == both(1e7)
+    assert seen(1.05e7) == []
+    assert seen(2e7) == both(2e7)
+    assert seen(2e7, is_stale=True) == both(2e7, True)
+    assert seen(2e7, is_stale=True, state=Liveness.GONE) == [LinkLost("b", "a")]
 
 
 def test_noise_in_round_trips_is_no_news() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from peerinfer.control.messages import Ballot, Instances
-from peerinfer.control.state import Instance, InstanceState, StagePlace
+from peerinfer.control.state import Forecast, Instance, InstanceState, StagePlace
 from peerinfer.engine.base import Sampling
 from peerinfer.errors import BadFrame
 from peerinfer.net.frames import Epoch
@@ -39,6 +39,9 @@ def test_a_sound_list_survives_the_wire() -> None:
         {"stages": ()},
         {"stages": (StagePlace("n", "e", 3, 3),)},
         {"epoch": Epoch(-5, "cd" * 16, 1)},
+        {"forecast": Forecast(tokens_per_s=-1.0)},
+        {"forecast": Forecast(ttft_ms=float("inf"))},
+        {"forecast": Forecast(why="w" * 5000)},
     ],
 )
 def test_impossible_instances_are_refused(change: dict[str, object]) -> None:
