@@ -25,8 +25,8 @@ from peerinfer.process.child import Child
 
 LIMIT_S: Final = 2.0
 """For a whole answer: 32 nodes and 126 layers are proven in less."""
-MEMORY_BYTES: Final = 3 << 29
-"""Address space of the child: OR-Tools with its imports reserves about 1 GiB; a search takes some tens of MiB."""
+MEMORY_BYTES: Final = 3 << 30
+"""Address space of the child: OR-Tools with its imports and threads reserves about 2 GiB; a search takes some MiB."""
 IDLE_S: Final = 60.0
 """After its last task the child ends: starting one takes about a second."""
 MARGIN_S: Final = 0.02

@@ -5,9 +5,13 @@ Where OR-Tools cannot be imported the child starts all the same, and answers wit
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Final, cast
+
+import psutil
 
 from peerinfer.net.messages import pack_fields, unpack_fields
 from peerinfer.packing import pack, unpack
@@ -15,6 +19,8 @@ from peerinfer.placement.problem import Problem
 from peerinfer.placement.solver_calls import TASK_MAX_BYTES, Chain, Task
 from peerinfer.process.inside import Emit, Part
 
+NICE: Final = 10
+"""Half of the way down, as Unix counts it."""
 Solve = Callable[[Problem, float | None, float, Chain | None], Chain]
 
 
@@ -22,6 +28,7 @@ class SolvingService:
     """Answers one task after the other."""
 
     def __init__(self) -> None:
+        _go_behind()
         self._solve: Solve | None = None
         self._trouble = ""
         try:
@@ -37,6 +44,12 @@ class SolvingService:
         if self._solve is None:
             return [pack(pack_fields(Chain(trouble=self._trouble)))]
         return [pack(pack_fields(self._solve(task.problem, task.to_beat, task.limit_s, task.hint)))]
+
+
+def _go_behind() -> None:
+    """Gives this process a low priority: engines that answer somebody go first."""
+    with contextlib.suppress(psutil.Error, OSError):
+        psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else NICE)
 
 
 def open_service() -> SolvingService:
