@@ -39,8 +39,8 @@ SLACK: Final = 1e-9
 """Relative difference of values that are the same but for rounding."""
 Pair = tuple[int, int]
 WORKERS: Final = 8
-"""Threads of the solver, each with a strategy of its own: which one finds the proof differs from mesh to mesh. The child
-has a low priority, so that engines on the same cores go first."""
+"""Threads of the solver, each with a strategy of its own: which one finds the proof differs from mesh to mesh. The
+child has a low priority, so that engines on the same cores go first."""
 
 
 def solve(problem: Problem, to_beat: float | None, limit_s: float, hint: Chain | None = None) -> Chain:
