@@ -23,10 +23,10 @@ from peerinfer.control.intents import Intent, IntentBook
 from peerinfer.control.members import Member
 from peerinfer.control.placed import Placed
 from peerinfer.control.placements import Placements
-from peerinfer.control.planning import model_of
+from peerinfer.control.planning import Wishes, model_of
 from peerinfer.control.problems import is_pressed, why_busy, why_leaving, why_unwelcome
 from peerinfer.control.state import InstanceState
-from peerinfer.errors import PeerinferError
+from peerinfer.errors import NoPlacement, PeerinferError
 from peerinfer.gossip.snapshot import HeldModel
 from peerinfer.placement.costs import fault, predict
 from peerinfer.placement.plan import PlacedStage
@@ -145,7 +145,7 @@ class Moves:
         if intent is None or model is None:
             return
         degree, reason = self._reason(placed, intent)
-        drawn, is_beside = self._candidate(placed, intent, now, may_drain=degree != BETTER)
+        drawn, is_beside = self._candidate(placed, intent, now, must_leave=degree != BETTER)
         shape = _shape(drawn)
         if shape == tuple((one.node, one.first_layer, one.last_layer) for one in placed.instance.stages):
             watch.rounds = 0
@@ -182,17 +182,27 @@ class Moves:
             reasons.append((SOON, f"It was asked for on at least {intent.min_nodes} nodes."))
         return min(reasons, key=lambda one: one[0] != NOW, default=(BETTER, ""))
 
-    def _candidate(self, placed: Placed, intent: Intent, now: float, *, may_drain: bool) -> tuple[Drawn, bool]:
-        """What would be placed now, and whether there is room for both. Raises as `Placements.draw`."""
-        wishes, first = intent.wishes, intent.first
-        try:
-            return self._all.draw(intent.model, wishes, now, first=first, is_strict=True), True
-        except StillPlanning:
-            raise
-        except PeerinferError:
-            if not may_drain:
+    def _candidate(self, placed: Placed, intent: Intent, now: float, *, must_leave: bool) -> tuple[Drawn, bool]:
+        """What would be placed now, and whether there is room for both. Raises as `Placements.draw`.
+
+        Where a node must be left, fewer nodes than were asked for will do, and a pause is put up with.
+        """
+        wishes, leaving = intent.wishes, (placed,)
+        ways: list[tuple[Wishes, tuple[Placed, ...]]] = [(wishes, ())]
+        if must_leave:
+            fewer = replace(wishes, min_nodes=1)
+            ways += [(fewer, ()), (wishes, leaving), (fewer, leaving)]
+        refused: PeerinferError | None = None
+        for wanted, going in ways:
+            try:
+                drawn = self._all.draw(intent.model, wanted, now, first=intent.first, leaving=going, is_strict=True)
+            except StillPlanning:
                 raise
-        return self._all.draw(intent.model, wishes, now, first=first, leaving=(placed,), is_strict=True), False
+            except PeerinferError as error:
+                refused = refused or error
+            else:
+                return drawn, not going
+        raise refused or NoPlacement("There is nowhere else to go.")
 
     def _is_rested(self, placed: Placed, watch: _Watch, now: float) -> bool:
         return now - placed.ready_at >= PAUSE_S and now - watch.bettered_at >= BETTERED_S
