@@ -54,8 +54,10 @@ DISK_BYTES_PER_S: Final = 300e6
 WATCHED_MAX: Final = 64
 """Instances whose rounds are remembered."""
 
-NOW, SOON, BETTER = "now", "soon", "better"
-"""Degrees of a reason: not a moment is to be lost; after some rounds; if it pays."""
+NOW, SOON, ASKED, BETTER = "now", "soon", "asked", "better"
+"""Degrees of a reason: not a moment is to be lost; after some rounds; the same, if it can be just as was asked for; if
+it pays."""
+ORDER: Final = (NOW, SOON, ASKED)
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class Moves:
         if intent is None or model is None:
             return
         degree, reason = self._reason(placed, intent)
-        drawn, is_beside = self._candidate(placed, intent, now, must_leave=degree != BETTER)
+        drawn, is_beside = self._candidate(placed, intent, now, must_leave=degree in (NOW, SOON))
         shape = _shape(drawn)
         if shape == tuple((one.node, one.first_layer, one.last_layer) for one in placed.instance.stages):
             watch.rounds = 0
@@ -179,8 +181,8 @@ class Moves:
         if problem is not None and held <= known and fault(replace(problem, min_nodes=1), _stages(placed)):
             reasons.append((SOON, "A node may hold less of it than it does."))
         if len(held) < intent.min_nodes:
-            reasons.append((SOON, f"It was asked for on at least {intent.min_nodes} nodes."))
-        return min(reasons, key=lambda one: one[0] != NOW, default=(BETTER, ""))
+            reasons.append((ASKED, f"It was asked for on at least {intent.min_nodes} nodes."))
+        return min(reasons, key=lambda one: ORDER.index(one[0]), default=(BETTER, ""))
 
     def _candidate(self, placed: Placed, intent: Intent, now: float, *, must_leave: bool) -> tuple[Drawn, bool]:
         """What would be placed now, and whether there is room for both. Raises as `Placements.draw`.
