@@ -84,6 +84,14 @@ class Advice:
         least = min(_cost(problem, plan) for plan in plans)
         return next(plan for plan in plans if _cost(problem, plan) <= least * (1 + EQUAL_SHARE))
 
+    @staticmethod
+    def quick(problem: Problem) -> Plan:
+        """A good plan at once, for whoever only looks whether a question is worth it. Raises `NoPlacement`."""
+        plan, trouble = _quick(problem)
+        if plan is None:
+            raise NoPlacement(trouble)
+        return plan
+
     def _ask(self, problem: Problem, now: float) -> _Asked:
         key = _key(problem)
         asked = self._asked.get(key)

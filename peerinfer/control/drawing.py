@@ -51,10 +51,12 @@ class Table:
         leaving: Sequence[Instance] = (),
         first: str = "",
         is_strict: bool = False,
+        is_quick: bool = False,
     ) -> Drawn:
         """A plan on the nodes that obey; those that should be left out for now are taken only if it must be.
 
-        `is_strict` never takes them. The memory of what is `leaving` counts as free, that of `standing` does not.
+        `is_strict` never takes them, `is_quick` asks no solver. The memory of what is `leaving` counts as free, that of
+        `standing` does not.
         Raises `StillPlanning`, `NoPlacement` or `BadRequest` with a sentence.
         """
         if not is_here(model, self.members):
@@ -71,7 +73,7 @@ class Table:
         )
         strict = look()
         try:
-            return self.drawn(strict, self.advice.best(strict, now))
+            return self.drawn(strict, self.advice.quick(strict) if is_quick else self.advice.best(strict, now))
         except NoPlacement:
             if is_strict:
                 raise

@@ -147,17 +147,18 @@ class Moves:
         if intent is None or model is None:
             return
         degree, reason = self._reason(placed, intent)
+        if degree == BETTER:
+            weighed = self._promise(placed, intent, model, watch, now)
+            if weighed is None:
+                watch.rounds = 0
+                return
+            reason = f"A token takes {weighed.gain:.0%} less time there."
         drawn, is_beside = self._candidate(placed, intent, now, must_leave=degree in (NOW, SOON))
+        reason = f"{reason} {drawn.forecast.why}".strip() if degree == BETTER else reason
         shape = _shape(drawn)
         if shape == tuple((one.node, one.first_layer, one.last_layer) for one in placed.instance.stages):
             watch.rounds = 0
             return
-        if degree == BETTER:
-            weighed = self._weigh(placed, intent, model, drawn, watch)
-            if weighed is None or not weighed.pays or not self._is_rested(placed, watch, now):
-                watch.rounds = 0
-                return
-            reason = f"A token takes {weighed.gain:.0%} less time there. {drawn.forecast.why}".strip()
         same_nodes = [node for node, _, _ in shape] == [node for node, _, _ in watch.candidate]
         watch.rounds = watch.rounds + 1 if same_nodes else 1
         watch.candidate = shape
@@ -170,6 +171,14 @@ class Moves:
             self._all.move(placed, intent, drawn, reason, now)
         else:
             self._all.make_room(placed, f"{reason} It moves when its answers have ended.", now)
+
+    def _promise(self, placed: Placed, intent: Intent, model: HeldModel, watch: _Watch, now: float) -> Weighed | None:
+        """What the quick planner sees, if it pays: only then is the solver asked, so a mesh at rest leaves it alone."""
+        if not self._is_rested(placed, watch, now):
+            return None
+        drawn = self._all.draw(intent.model, intent.wishes, now, first=intent.first, is_strict=True, is_quick=True)
+        weighed = self._weigh(placed, intent, model, drawn, watch)
+        return weighed if weighed is not None and weighed.pays else None
 
     def _reason(self, placed: Placed, intent: Intent) -> tuple[str, str]:
         """The most urgent reason to leave a node of this instance; `BETTER` and nothing if there is none."""

@@ -131,6 +131,7 @@ class Placements:
         first: str = "",
         leaving: Sequence[Placed] = (),
         is_strict: bool = False,
+        is_quick: bool = False,
     ) -> Drawn:
         """A plan beside all that stands, but for `leaving`. Raises as `Table.draw`."""
         held = model_of(wishes.digest, self.members)
@@ -147,6 +148,7 @@ class Placements:
             leaving=[one.instance for one in leaving],
             first=first,
             is_strict=is_strict,
+            is_quick=is_quick,
         )
 
     def problem_without(self, placed: Placed, intent: Intent) -> Problem | None:

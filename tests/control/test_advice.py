@@ -132,3 +132,9 @@ def test_requests_that_wait_for_a_plan_are_bounded() -> None:
     assert refused.code == "no_leader"
     leader.resign()
     assert leader.solved(1, None, 7.0) == ()
+
+
+def test_a_quick_look_asks_nobody() -> None:
+    assert Advice.quick(UNLIKE).solver == "greedy"
+    with pytest.raises(NoPlacement, match="No node can hold"):
+        Advice.quick(replace(UNLIKE, nodes=()))
