@@ -156,9 +156,6 @@ class Moves:
         drawn, is_beside = self._candidate(placed, intent, now, must_leave=degree in (NOW, SOON))
         reason = f"{reason} {drawn.forecast.why}".strip() if degree == BETTER else reason
         shape = _shape(drawn)
-        if shape == tuple((one.node, one.first_layer, one.last_layer) for one in placed.instance.stages):
-            watch.rounds = 0
-            return
         same_nodes = [node for node, _, _ in shape] == [node for node, _, _ in watch.candidate]
         watch.rounds = watch.rounds + 1 if same_nodes else 1
         watch.candidate = shape

@@ -59,7 +59,13 @@ class Teller:
         found = _model(model)
         number = str(self.mesh_.next_number())
         request = LoadRequest(
-            number, found.name, found.digest, 1024, int(values.get("slots", 1)), "latency", int(values.get("nodes", 1))
+            number,
+            found.name,
+            found.digest,
+            1024,
+            int(values.get("slots", 1)),
+            values.get("policy", "latency"),
+            int(values.get("nodes", 1)),
         )
         self._ask(self._host(host), request, found.digest)
         yield from ()
