@@ -22,7 +22,7 @@ from peerinfer.telemetry.facts import DeviceFacts
 from peerinfer.telemetry.link_service import LinkService
 
 LOOK_AFTER_S: Final = 3.0
-"""The engine is asked what it computes with a little after the start, when a machine with GPUs has been found."""
+"""How often it is looked for GPUs, until some are found: a driver may take its time, or come later."""
 PREFERRED: Final = ("cuda", "rocm", "metal", "intel")
 """Kinds of accelerators, the one that is filled first first: a build of the engine has one kind only."""
 
@@ -61,15 +61,17 @@ class Instruments:
         )
 
     async def _look(self, announce: Callable[[], None]) -> None:
-        """Asks the engine once whether it computes with the accelerators that are here."""
-        await asyncio.sleep(LOOK_AFTER_S)
-        if any(device.kind in PREFERRED for device in self._devices()):
-            try:
-                self._offloads = await can_offload()
-            except PeerinferError as error:
-                log.warning("The engine could not be asked what it computes with: %s", error)
-            if self._offloads:
-                announce()
+        """Asks the engine, once there are accelerators, whether it computes with them."""
+        while True:
+            await asyncio.sleep(LOOK_AFTER_S)
+            if any(device.kind in PREFERRED for device in self._devices()):
+                break
+        try:
+            self._offloads = await can_offload()
+        except PeerinferError as error:
+            log.warning("The engine could not be asked what it computes with: %s", error)
+        if self._offloads:
+            announce()
         await asyncio.Event().wait()  # a duty that ends is taken up again
 
     def _has_work(self) -> bool:

@@ -28,7 +28,7 @@ SWAP_STEP_BYTES: Final = 128 << 20
 def settled(before: Hardware, now: Hardware) -> Hardware:
     """`now`, with every figure that moved by little as it was `before`; the same object if nothing is news."""
     if not before.memory_bytes:  # nothing was told yet
-        return now
+        return before if now == before else now
     total = max(now.memory_bytes, before.memory_bytes)
     steady = replace(
         now,

@@ -61,6 +61,8 @@ class _Source:
     next_at: float = -math.inf
     answer: asyncio.Future[None] | None = None
     """Of the thread that reads now."""
+    hangs: bool = False
+    """Whether that was waited for in vain: nobody waits for it again."""
 
 
 class Collector:
@@ -93,11 +95,12 @@ class Collector:
         for source in self._sources:
             if now >= source.next_at and source.answer is None:
                 self._begin(source)
-        waited = [source.answer for source in self._sources if source.answer is not None]
+        waited = [source.answer for source in self._sources if source.answer is not None and not source.hangs]
         if waited:
             await asyncio.wait(waited, timeout=limit_s)
         for source in self._sources:
             if source.answer is not None and limit_s >= LIMIT_S:
+                source.hangs = True
                 source.trouble = f"It has not answered for {LIMIT_S:g} s; what it told before stands."
         before, self._told = self._told, settled(self._told, self._composed())
         return self._told is not before
@@ -108,7 +111,7 @@ class Collector:
         source.answer = answer
 
         def take(reading: Reading, trouble: str) -> None:
-            source.reading, source.trouble, source.answer = reading, trouble, None
+            source.reading, source.trouble, source.answer, source.hangs = reading, trouble, None, False
             every_s = self._every_s.get(source.probe.name, source.probe.every_s)
             source.next_at = self._clock() + (RETRY_S if trouble and not reading.lacks else every_s)
             if not answer.done():
@@ -120,7 +123,11 @@ class Collector:
                 loop.call_soon_threadsafe(take, reading, trouble)
 
         # a daemon thread: one that hangs in a driver must not keep the process from ending
-        threading.Thread(target=work, name=f"probe {source.probe.name}", daemon=True).start()
+        thread = threading.Thread(target=work, name=f"probe {source.probe.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a machine at its limit of threads
+            take(source.reading, f"It could not be asked: {error}.")
 
     def _composed(self) -> Hardware:
         readings = [source.reading for source in self._sources]

@@ -77,6 +77,8 @@ class Prober:
         self._plans: dict[str, _Plan] = {}
         self._asked: tuple[str, int, float] | None = None
         """(peer, number, when) of the probe under way."""
+        self._is_sent = False
+        """Whether its burst has begun: a second answer begins no second one."""
         self._taking: _Taking | None = None
         self._taken_at = float("-inf")
         self._number = 0
@@ -98,7 +100,7 @@ class Prober:
             return ()
         peer = min(due, key=lambda one: self._plans[one].due_at)
         self._number += 1
-        self._asked = (peer, self._number, now)
+        self._asked, self._is_sent = (peer, self._number, now), False
         return (SendTo(peer, ProbeAsk(self._number, self._plans[peer].size_bytes)),)
 
     def soon(self, peer: str, now: float) -> None:
@@ -132,11 +134,11 @@ class Prober:
         return (SendTo(sender, ProbeReady(ask.number, is_welcome)),)
 
     def _ready(self, sender: str, ready: ProbeReady, now: float) -> tuple[Effect, ...]:
-        if self._asked is None or self._asked[:2] != (sender, ready.number):
+        if self._asked is None or self._asked[:2] != (sender, ready.number) or self._is_sent:
             return ()
         plan = self._plans[sender]
         if ready.is_welcome:
-            self._asked = (sender, ready.number, now)
+            self._asked, self._is_sent = (sender, ready.number, now), True
             return (SendBurst(sender, ready.number, plan.size_bytes),)
         self._asked = None
         plan.due_at = now + BUSY_S

@@ -1,14 +1,15 @@
 /* A libnvidia-ml for the tests of the NVIDIA probe. FAKE_NVML names what goes wrong:
    "" two GPUs; "laptop" few values; "mig" one GPU in two instances; "bare-mig" one without any; "no-driver"; "mismatch";
-   "lost" the second GPU is lost; "vanish" the driver goes away after the first reading and comes back; "hang". */
+   "lost" the second GPU is lost; "first-lost"; "all-lost"; "shared" GPUs without a memory of their own; "forbidden";
+   "vanish" the driver goes away after the first reading and comes back; "vanish-long" not at once; "hang". */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OK = 0, UNINITIALIZED = 1, NOT_SUPPORTED = 3, NOT_FOUND = 6, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15,
+enum { OK = 0, UNINITIALIZED = 1, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15,
        LIB_RM_VERSION_MISMATCH = 18 };
 
-static int counted, vanished;
+static int started, counted, vanished;
 
 static int is(const char *what) {
     const char *mode = getenv("FAKE_NVML");
@@ -21,6 +22,8 @@ const char *nvmlErrorString(int code) { return code == GPU_IS_LOST ? "GPU is los
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     if (is("no-driver")) return DRIVER_NOT_LOADED;
+    if (is("forbidden")) return NO_PERMISSION;
+    if (is("vanish-long") && ++started == 2) return DRIVER_NOT_LOADED;
     return is("mismatch") ? LIB_RM_VERSION_MISMATCH : OK;
 }
 int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
@@ -28,12 +31,12 @@ int nvmlShutdown(void) { return OK; }
 int nvmlSystemGetDriverVersion(char *text, unsigned length) { strncpy(text, "570.1", length); return OK; }
 int nvmlDeviceGetCount_v2(unsigned *count) {
     if (is("hang")) sleep(600);
-    if (is("vanish") && ++counted == 2 && !vanished++) return UNINITIALIZED;
+    if ((is("vanish") || is("vanish-long")) && ++counted == 2 && !vanished++) return UNINITIALIZED;
     *count = is("mig") || is("bare-mig") ? 1 : 2;
     return OK;
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
-    if (is("lost") && index == 1) return GPU_IS_LOST;
+    if ((is("lost") && index == 1) || (is("first-lost") && index == 0) || is("all-lost")) return GPU_IS_LOST;
     *device = (void *)(long)(index + 1);
     return OK;
 }
@@ -43,6 +46,7 @@ int nvmlDeviceGetName(void *device, char *text, unsigned length) {
 }
 struct memory { unsigned long long total, free, used; };
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {
+    if (is("shared")) return NOT_SUPPORTED;
     memory->total = number(device) > 10 ? 5000 : 24000;
     memory->free = memory->total - 1000;
     memory->used = 1000;

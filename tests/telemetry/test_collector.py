@@ -113,12 +113,39 @@ async def test_a_hanging_probe_keeps_what_it_told_and_holds_nobody_up(monkeypatc
         await collector.refresh(0.05)
     assert hanging.reads == 2, "no second thread is sent after one that hangs"
     assert other.reads == 4
+    clock.now = 4.0
+    await asyncio.wait_for(collector.refresh(60.0), 10)  # one that hangs is waited for once
+    assert other.reads == 5
     assert collector.hardware.memory_bytes == 1
     assert "has not answered" in collector.hardware.troubles[0][1]
     hanging.let_go.set()
     await asyncio.wait_for(_settles(collector), 10)
     assert collector.hardware.troubles == ()
     assert collector.hardware.memory_bytes >= 2
+
+
+async def test_a_machine_that_has_no_thread_to_spare_tells_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, memory = Clock(), FakeProbe("memory", 1.0, Reading(memory_bytes=8, memory_free_bytes=4))
+    collector = Collector([memory], clock)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        await collector.refresh()
+    assert collector.hardware.troubles == (("memory", "It could not be asked: can't start new thread."),)
+    clock.now = RETRY_S
+    await collector.refresh()
+    assert (collector.hardware.memory_bytes, collector.hardware.troubles) == (8, ())
+
+
+async def test_what_stays_as_it_is_is_no_news_even_where_the_memory_is_not_known() -> None:
+    clock, broken = Clock(), FakeProbe("memory", 1.0, OSError("no"))
+    collector = Collector([broken], clock)
+    assert await collector.refresh()
+    clock.now = RETRY_S
+    assert not await collector.refresh()
 
 
 async def _settles(collector: Collector) -> None:

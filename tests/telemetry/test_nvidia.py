@@ -111,12 +111,31 @@ def test_a_gpu_that_is_lost_leaves_the_others(library: Path) -> None:
     (told,) = read(library, "lost")
     assert [device["name"] for device in told["devices"]] == ["GPU one"]
     assert "GPU 1 does not answer" in told["lacks"]
+    (told,) = read(library, "first-lost")
+    assert [device["name"] for device in told["devices"]] == ["GPU two"]
+    assert "GPU 0 does not answer" in told["lacks"]
+    assert read(library, "all-lost") == [{"error": "NVMLError_GpuIsLost"}]
+
+
+def test_a_gpu_that_uses_the_machines_memory_has_none_of_its_own(library: Path) -> None:
+    (told,) = read(library, "shared")
+    first = told["devices"][0]
+    assert (first["name"], first["memory_bytes"], first["memory_free_bytes"]) == ("GPU one", 0, 0)
+    assert (first["temperature_c"], told["lacks"]) == (61.0, "")
+
+
+def test_a_driver_that_may_not_be_asked_is_a_trouble(library: Path) -> None:
+    assert read(library, "forbidden") == [{"error": "NVMLError_NoPermission"}]
 
 
 def test_a_driver_that_vanishes_is_a_trouble_until_it_is_back(library: Path) -> None:
     first, second, third = read(library, "vanish", times=3)
     assert len(first["devices"]) == len(third["devices"]) == 2
     assert second == {"error": "NVMLError_Uninitialized"}
+    _, second, third, fourth = read(library, "vanish-long", times=4)
+    assert second == {"error": "NVMLError_Uninitialized"}
+    assert third == {"error": "NVMLError_DriverNotLoaded"}, "what was there is missed"
+    assert len(fourth["devices"]) == 2
 
 
 def test_a_driver_that_hangs_holds_up_neither_the_others_nor_the_end(library: Path) -> None:

@@ -134,6 +134,16 @@ def test_what_was_not_asked_for_changes_nothing() -> None:
     assert book.rate(B) == 0
 
 
+def test_a_second_welcome_begins_no_second_burst() -> None:
+    prober = Prober(LinkBook())
+    prober.tick([B], 0.0, is_busy=False)
+    (ask,) = answers(prober.tick([B], FIRST_S, is_busy=False))
+    assert isinstance(ask, ProbeAsk)
+    ready = ProbeReady(ask.number, True)
+    assert prober.receive(B, ready, int(FIRST_S * 1e6), is_busy=False) == (SendBurst(B, ask.number, BURST_MIN_BYTES),)
+    assert prober.receive(B, ready, int(FIRST_S * 1e6) + 10, is_busy=False) == ()
+
+
 def test_bursts_that_are_too_large_too_many_or_from_others_are_refused() -> None:
     prober = Prober(LinkBook())
     for size in (0, -5, BURST_MAX_BYTES + 1, 2**62):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from peerinfer.telemetry.facts import DeviceFacts, Reading
-from peerinfer.telemetry.probes.sysfs import DRM_ROOT, cards, first_of, number, scaled, word
+from peerinfer.telemetry.probes.sysfs import DRM_ROOT, cards, first_of, is_asleep, number, scaled, word
 
 VENDOR: Final = 0x1002
 DRIVER_VERSION: Final = Path("/sys/module/amdgpu/version")
@@ -35,8 +35,9 @@ class AmdProbe:
 def _device(card: Path, driver: str, capability: str) -> DeviceFacts:
     total = number(card / "mem_info_vram_total") or 0
     used = number(card / "mem_info_vram_used") or 0
-    busy = number(card / "gpu_busy_percent")
-    sensors = card / "hwmon"
+    awake = not is_asleep(card)
+    busy = number(card / "gpu_busy_percent") if awake else None
+    sensors = card / "hwmon" if awake else card / "absent"
     return DeviceFacts(
         kind="rocm",
         name=word(card / "product_name") or f"AMD graphics {word(card / 'device')}".strip(),

@@ -17,7 +17,15 @@ def output_of(*command: str) -> str:
     if not Path(command[0]).exists():
         return ""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace")
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            errors="replace",
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout[:OUTPUT_MAX] if done.returncode == 0 else ""

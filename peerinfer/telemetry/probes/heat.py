@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-import psutil
+from collections.abc import Iterable
+from typing import Final
 
 from peerinfer.telemetry.facts import Reading
 from peerinfer.telemetry.probes.commands import output_of
+from peerinfer.telemetry.probes.sensors import Sensor, sensors
 
-_psutil: Any = psutil
 NOTIFYUTIL: Final = "/usr/bin/notifyutil"
 PRESSURE_KEY: Final = "com.apple.system.thermalpressurelevel"
 LEVELS: Final = ("nominal", "fair", "serious", "critical")
-"""Apple's words for its levels 0, 1, 2, and 3 and above (`OSThermalNotification.h`)."""
+"""For macOS' levels 0 (nominal), 1 (moderate), 2 (heavy: it slows down), 3 (trapping) and 4 (sleeping), of
+`OSThermalNotification.h`; the last two are one here: both come just before it cannot go on."""
 STEADY: Final = 4
 """Readings that must agree before it counts as hotter: 20 s."""
+MARK_MIN_C: Final = 50.0
+"""No part of a computer is hot below it: some boards give a made-up sensor a mark of 20.8 °C."""
 FAIR_C: Final = 10.0
 """Degrees below the mark at which a sensor counts as hot."""
 
@@ -30,14 +31,13 @@ class HeatProbe:
     every_s = 5.0
 
     def __init__(self) -> None:
-        self._levels: deque[str] = deque(maxlen=STEADY)
+        self._levels = deque([LEVELS[0]] * (STEADY - 1), maxlen=STEADY)  # the first reading may be of a burst, too
 
     def read(self) -> Reading:
         """`thermal` is empty where nothing tells."""
         if sys.platform == "darwin":
             return Reading(thermal=self._steady(apple_level(output_of(NOTIFYUTIL, "-g", PRESSURE_KEY))))
-        sensors = getattr(_psutil, "sensors_temperatures", None)
-        return Reading(thermal=self._steady(sensor_level(sensors()) if sensors is not None else ""))
+        return Reading(thermal=self._steady(sensor_level(sensors())))
 
     def _steady(self, level: str) -> str:
         """The mildest level of the last readings: a processor touches its mark in every burst of work."""
@@ -51,21 +51,19 @@ def apple_level(listing: str) -> str:
     return LEVELS[min(int(words[1]), 3)] if len(words) == 2 and words[1].isdigit() else ""
 
 
-def sensor_level(sensors: Mapping[str, Sequence[Any]]) -> str:
+def sensor_level(found: Iterable[Sensor]) -> str:
     """The worst level of all sensors that know what is hot for them."""
     worst = -1
-    for readings in sensors.values():
-        for reading in readings:
-            hot, critical = reading.high, reading.critical
-            mark = hot or critical
-            if not mark or not reading.current or mark < FAIR_C:
-                continue
-            level = 0
-            if critical and reading.current >= critical:
-                level = 3
-            elif reading.current >= mark:
-                level = 2
-            elif reading.current >= mark - FAIR_C:
-                level = 1
-            worst = max(worst, level)
+    for sensor in found:
+        mark = sensor.high_c or sensor.critical_c
+        if not mark or sensor.current_c <= 0 or mark < MARK_MIN_C:
+            continue
+        level = 0
+        if sensor.critical_c and sensor.current_c >= max(mark, sensor.critical_c):
+            level = 3
+        elif sensor.current_c >= mark:
+            level = 2
+        elif sensor.current_c >= mark - FAIR_C:
+            level = 1
+        worst = max(worst, level)
     return LEVELS[worst] if worst >= 0 else ""

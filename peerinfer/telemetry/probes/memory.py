@@ -30,8 +30,15 @@ class MemoryProbe:
         if sys.platform == "linux":
             for limit, limit_free in cgroup_limits(OWN_CGROUP, CGROUP_ROOT):
                 total, free = min(total, limit), min(free, limit_free)
-        swap = int(_psutil.swap_memory().used)
-        return Reading(memory_bytes=total, memory_free_bytes=max(0, free), swap_used_bytes=swap)
+        return Reading(memory_bytes=total, memory_free_bytes=max(0, free), swap_used_bytes=_swap_used_bytes())
+
+
+def _swap_used_bytes() -> int | None:
+    """None where the system does not tell: Windows with its performance counters off, a sandbox."""
+    try:
+        return int(_psutil.swap_memory().used)
+    except (OSError, RuntimeError):
+        return None
 
 
 def cgroup_limits(own: Path, root: Path) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """NVIDIA GPUs by NVML, where its Python module and driver are there; never required.
 
 A GPU may know some of its values only (laptops, MIG, old drivers): then just those are missing. Without a driver there
-is nothing to tell and nothing wrong; a driver that vanishes is a trouble, and is initialised anew at the next reading.
+is nothing to tell and nothing wrong; a driver that vanishes is a trouble until it is back.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 GPUS_MAX: Final = 16
 """GPUs and their instances that are told."""
-ABSENT: Final = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "NVMLError_NoPermission")
-"""What a machine without usable NVIDIA GPUs answers."""
+ABSENT: Final = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded")
+"""What a machine without NVIDIA GPUs answers."""
 GONE: Final = (
     "NVMLError_Uninitialized",
     "NVMLError_GpuIsLost",
@@ -47,6 +47,7 @@ class NvidiaProbe:
 
     def __init__(self) -> None:
         self._nvml: Any = None
+        self._was_there = False
 
     def read(self) -> Reading:
         """All GPUs; none where there is no module or driver. Raises NVML's error if the driver went away."""
@@ -68,10 +69,10 @@ class NvidiaProbe:
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
-            if type(error).__name__ in ABSENT:
+            if type(error).__name__ in ABSENT and not self._was_there:
                 return None
             raise
-        self._nvml = nvml
+        self._nvml, self._was_there = nvml, True
         return nvml
 
 
@@ -79,6 +80,7 @@ def _all(nvml: Any) -> Reading:
     driver = _text(_ask(nvml, nvml.nvmlSystemGetDriverVersion))
     devices: list[DeviceFacts] = []
     lacks: list[str] = []
+    gone: Any = None
     for index in range(min(GPUS_MAX, nvml.nvmlDeviceGetCount())):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
@@ -89,9 +91,10 @@ def _all(nvml: Any) -> Reading:
             for each in [handle] if instances is None else instances:
                 devices.append(_device(nvml, each, handle, driver))
         except nvml.NVMLError as error:
-            if type(error).__name__ in GONE and not devices:
-                raise
+            gone = error if type(error).__name__ in GONE else gone
             lacks.append(f"GPU {index} does not answer: {error}.")
+    if gone is not None and not devices:  # one that is lost leaves the others, whichever it is
+        raise gone
     return Reading(devices=tuple(devices[:GPUS_MAX]), lacks=" ".join(lacks))
 
 
@@ -104,7 +107,7 @@ def _instances(nvml: Any, handle: Any) -> list[Any]:
 
 def _device(nvml: Any, handle: Any, gpu: Any, driver: str) -> DeviceFacts:
     """`handle` is the GPU itself or an instance of it, which has a memory of its own and little else."""
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    memory = _memory(nvml, handle)
     use = _ask(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
     heat = _ask(nvml, lambda: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU))
     milliwatts = _ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(gpu))
@@ -114,8 +117,8 @@ def _device(nvml: Any, handle: Any, gpu: Any, driver: str) -> DeviceFacts:
     return DeviceFacts(
         kind="cuda",
         name=_text(_ask(nvml, lambda: nvml.nvmlDeviceGetName(handle))) or "NVIDIA GPU",
-        memory_bytes=int(memory.total),
-        memory_free_bytes=int(memory.free),
+        memory_bytes=memory[0],
+        memory_free_bytes=memory[1],
         utilisation=None if use is None else min(1.0, use.gpu / 100),
         temperature_c=None if heat is None else float(heat),
         power_w=None if milliwatts is None else milliwatts / 1000,
@@ -124,6 +127,17 @@ def _device(nvml: Any, handle: Any, gpu: Any, driver: str) -> DeviceFacts:
         capability="" if capability is None else f"{capability[0]}.{capability[1]}",
         driver=driver,
     )
+
+
+def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
+    """(total, free) bytes; zeros for a GPU that uses the machine's memory, as in a Grace Blackwell desktop."""
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError as error:
+        if type(error).__name__ == "NVMLError_NotSupported":
+            return 0, 0
+        raise
+    return int(memory.total), int(memory.free)
 
 
 def _ask(nvml: Any, question: Callable[[], T]) -> T | None:

@@ -12,10 +12,13 @@ from typing import Any, Final
 import psutil
 
 from peerinfer.telemetry.facts import DeviceFacts, Reading
+from peerinfer.telemetry.probes.sensors import sensors
 
 _psutil: Any = psutil
 SENSORS: Final = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 """Drivers of the sensors in processors, as Linux names them."""
+COUNTED: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+"""What the time of a core is made of; Windows tells interrupts apart that are in its system time already."""
 SYSCTL_TIMEOUT_S: Final = 2.0
 """`sysctl` answers in milliseconds; a hung one must not hold the daemon."""
 
@@ -28,23 +31,39 @@ class ProcessorProbe:
 
     def __init__(self) -> None:
         self._name = ""
-        _psutil.cpu_percent()  # the first answer spans from here
+        self._times = _busy_and_all_s()  # the first answer spans from here
 
     def read(self) -> Reading:
         """Name, cores, and how it does since the last reading."""
         self._name = self._name or _model_name()
+        before, self._times = self._times, _busy_and_all_s()
         return Reading(
             devices=(
                 DeviceFacts(
                     kind="cpu",
                     name=self._name,
                     cores=usable_cores(),
-                    utilisation=float(_psutil.cpu_percent()) / 100,
+                    utilisation=busy_share(before, self._times),
                     temperature_c=_temperature_c(),
                     clock_mhz=_clock_mhz(),
                 ),
             )
         )
+
+
+def busy_share(before: tuple[float, float], now: tuple[float, float]) -> float | None:
+    """Share of the time between two readings of (busy, all) seconds; None if no time passed."""
+    busy_s, all_s = now[0] - before[0], now[1] - before[1]
+    return min(1.0, max(0.0, busy_s / all_s)) if all_s > 0 else None
+
+
+def _busy_and_all_s() -> tuple[float, float]:
+    """Seconds of all cores since the start. `psutil.cpu_percent` compares with what the same thread saw last, and each
+    reading has a thread of its own. Time of guests is in that of users already (`proc_stat(5)`).
+    """
+    times: dict[str, float] = _psutil.cpu_times()._asdict()
+    all_s = sum(seconds for kind, seconds in times.items() if kind in COUNTED)
+    return all_s - times["idle"] - times.get("iowait", 0.0), all_s
 
 
 def usable_cores() -> int:
@@ -65,10 +84,7 @@ def _clock_mhz() -> float | None:
 
 def _temperature_c() -> float | None:
     """The hottest of the processor's own sensors; None where the system shows none."""
-    sensors = getattr(_psutil, "sensors_temperatures", None)
-    readings: Any = sensors() if sensors is not None else {}
-    found = [float(one.current) for name in SENSORS for one in readings.get(name, ()) if one.current]
-    return max(found, default=None)
+    return max((one.current_c for one in sensors() if one.driver in SENSORS and one.current_c), default=None)
 
 
 def _model_name() -> str:

@@ -38,6 +38,11 @@ def first_of(folder: Path, *patterns: str) -> Path:
     return next(found, folder / "absent")
 
 
+def is_asleep(device: Path) -> bool:
+    """Whether a device was put to sleep to save power: reading its sensors would wake it, each time anew."""
+    return word(device / "power" / "runtime_status") == "suspended"
+
+
 def cards(root: Path, vendor: int) -> list[Path]:
     """The device folders of all graphics cards of a PCI vendor."""
     try:

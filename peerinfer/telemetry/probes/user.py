@@ -33,7 +33,9 @@ class UserProbe:
         elif sys.platform == "win32":
             idle_s = _windows_idle_s()
         else:
-            hinted = hinted_active(output_of(LOGINCTL, "show-user", "-p", "IdleHint", "-p", "State"))
+            # with the user's number: without a user it shows the manager, which has no state
+            hint = output_of(LOGINCTL, "show-user", str(os.getuid()), "-p", "IdleHint", "-p", "State")
+            hinted = hinted_active(hint)
             if hinted is not None:
                 return Reading(user_active=hinted)
             idle_s = terminals_idle_s((path for root, names in TERMINALS for path in root.glob(names)), time.time())

@@ -1,0 +1,62 @@
+"""The instruments of a node: GPUs that show late are used all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from peerinfer.clock import monotonic
+from peerinfer.gossip.snapshot import HeldStage
+from peerinfer.net.switchboard import Switchboard
+from peerinfer.node.instruments import Instruments
+from peerinfer.node.policy import PolicyDesk
+from peerinfer.telemetry.collector import Collector
+from peerinfer.telemetry.facts import DeviceFacts, Reading
+
+
+class LateProbe:
+    """A driver that takes its time."""
+
+    name = "gpu"
+    every_s = 0.0
+
+    def __init__(self) -> None:
+        self.devices: tuple[DeviceFacts, ...] = ()
+
+    def read(self) -> Reading:
+        return Reading(devices=self.devices)
+
+
+def held() -> tuple[HeldStage, ...]:
+    return ()
+
+
+async def test_the_engine_is_asked_when_the_first_gpu_shows_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, news = 0, asyncio.Event()
+
+    async def can_offload() -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    monkeypatch.setattr("peerinfer.node.instruments.can_offload", can_offload)
+    monkeypatch.setattr("peerinfer.node.instruments.LOOK_AFTER_S", 0.001)
+    probe = LateProbe()
+    instruments = Instruments(tmp_path, 1, Switchboard("a"))
+    instruments.collector = Collector([probe], monotonic)
+    figures = instruments.figures(held, PolicyDesk(tmp_path))
+    await instruments.prepare()
+    looking = asyncio.create_task(instruments._look(news.set))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert (asked, figures.accelerators()) == (0, ())
+    probe.devices = (DeviceFacts("cuda", "A GPU", 24 * 10**9),)
+    await instruments.prepare()
+    await asyncio.wait_for(news.wait(), 10)
+    assert (asked, figures.accelerators()) == (1, ("cuda",))
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
