@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -241,10 +242,13 @@ def test_what_macos_prints_is_understood() -> None:
 
 
 def test_somebody_at_a_terminal_or_desktop_is_at_work(tmp_path: Path) -> None:
-    assert hinted_active("IdleHint=no\nState=active\n") is True
-    assert hinted_active("IdleHint=yes\nState=active\n") is False
-    assert hinted_active("IdleHint=no\nState=lingering\n") is None
-    assert hinted_active("") is None
+    desktop = {"Type": "wayland", "State": "active", "IdleHint": "no", "IdleSinceHint": "1600000000000000"}
+    assert hinted_active(desktop) is True
+    assert hinted_active({**desktop, "IdleHint": "yes"}) is False
+    assert hinted_active({**desktop, "IdleSinceHint": "0"}) is None, "a desktop that keeps no hint"
+    assert hinted_active({**desktop, "State": "online"}) is None, "somebody else sits there"
+    assert hinted_active({**desktop, "Type": "tty"}) is None
+    assert hinted_active({}) is None
     terminals = [tmp_path / "tty1", tmp_path / "tty2", tmp_path / "absent"]
     for path, touched in zip(terminals, (1000.0, 1500.0), strict=False):
         path.write_text("")
@@ -289,16 +293,33 @@ def test_a_burst_of_work_is_no_heat() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked so")
 def test_the_login_manager_is_asked_for_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loginctl = tmp_path / "loginctl"  # as systemd's: without a user it shows the manager, which has no state
+    loginctl = tmp_path / "loginctl"  # as systemd's: without a user it shows the manager, which has no display
+    session = tmp_path / "session"
     loginctl.write_text(
-        '#!/bin/sh\n[ "$1" = show-user ] || exit 1\n'
-        f'[ "$2" = {os.getuid()} ] && echo IdleHint=no && echo State=active && exit\n'
-        "echo IdleHint=yes\n"
+        "#!/bin/sh\n"
+        f'[ "$1 $2" = "show-user {os.getuid()}" ] && echo Display=c7 && exit\n'
+        f'[ "$1 $2" = "show-session c7" ] && exec cat "{session}"\n'
+        "echo IdleHint=no\n"
     )
     loginctl.chmod(0o755)
+    terminal = tmp_path / "pts" / "0"
+    terminal.parent.mkdir()
+    terminal.write_text("")
     monkeypatch.setattr("peerinfer.telemetry.probes.user.LOGINCTL", str(loginctl))
-    monkeypatch.setattr("peerinfer.telemetry.probes.user.TERMINALS", ())
-    assert UserProbe().read() == Reading(user_active=True)
+    monkeypatch.setattr("peerinfer.telemetry.probes.user.TERMINALS", ((terminal.parent, "*"),))
+    for idle_s, hint, active in (
+        (10**6, "IdleHint=no\nIdleSinceHint=17", True),
+        (0, "IdleHint=yes\nIdleSinceHint=17", False),
+        (10**6, "IdleHint=no\nIdleSinceHint=0", None),
+        (0, "IdleHint=no\nIdleSinceHint=0", True),
+    ):
+        touched_s = time.time() - idle_s
+        os.utime(terminal, (touched_s, touched_s))
+        session.write_text(f"Id=c7\nType=wayland\nState=active\n{hint}\n")
+        assert UserProbe().read() == Reading(user_active=active)
+    session.write_text("Id=c7\nType=tty\nState=active\nIdleHint=no\nIdleSinceHint=17\n")
+    os.utime(terminal, (0, 0))
+    assert UserProbe().read() == Reading(user_active=False)
 
 
 def test_a_tool_that_is_missing_fails_or_hangs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

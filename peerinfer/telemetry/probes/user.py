@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -33,21 +33,43 @@ class UserProbe:
         elif sys.platform == "win32":
             idle_s = _windows_idle_s()
         else:
-            # with the user's number: without a user it shows the manager, which has no state
-            hint = output_of(LOGINCTL, "show-user", str(os.getuid()), "-p", "IdleHint", "-p", "State")
-            hinted = hinted_active(hint)
-            if hinted is not None:
-                return Reading(user_active=hinted)
-            idle_s = terminals_idle_s((path for root, names in TERMINALS for path in root.glob(names)), time.time())
+            return Reading(user_active=_linux_active())
         return Reading(user_active=None if idle_s is None else idle_s < ACTIVE_S)
 
 
-def hinted_active(listing: str) -> bool | None:
-    """By what `loginctl show-user` prints; None where no desktop keeps the hint."""
-    values = dict(line.split("=", 1) for line in listing.splitlines() if "=" in line)
-    if values.get("State") != "active" or values.get("IdleHint") not in {"yes", "no"}:
+def _linux_active() -> bool | None:
+    """By the hint of this user's desktop; else by terminals, which tell nothing of who uses the desktop only."""
+    # with the user's number: without a user it shows the manager. The hint of all sessions of the user together is no
+    # help: some versions count the one of the user's services, which is never idle.
+    display = properties(output_of(LOGINCTL, "show-user", str(os.getuid()), "-p", "Display")).get("Display", "")
+    session = properties(output_of(LOGINCTL, "show-session", display)) if display else {}
+    hinted = hinted_active(session)
+    if hinted is not None:
+        return hinted
+    idle_s = terminals_idle_s((path for root, names in TERMINALS for path in root.glob(names)), time.time())
+    if idle_s is None or (is_desktop(session) and idle_s >= ACTIVE_S):
         return None
-    return values["IdleHint"] == "no"
+    return idle_s < ACTIVE_S
+
+
+def properties(listing: str) -> dict[str, str]:
+    """What `loginctl` prints, by name."""
+    return dict(line.split("=", 1) for line in listing.splitlines() if "=" in line)
+
+
+def is_desktop(session: Mapping[str, str]) -> bool:
+    """Whether somebody has this session's desktop before him."""
+    return session.get("Type") in {"x11", "wayland", "mir"} and session.get("State") == "active"
+
+
+def hinted_active(session: Mapping[str, str]) -> bool | None:
+    """By the properties of a login session (`org.freedesktop.login1(5)`); None where no desktop keeps the hint. Then
+    the hint is "no" for ever, and the time of its last change is zero; so it is before the first pause at others."""
+    if not is_desktop(session) or session.get("IdleHint") not in {"yes", "no"}:
+        return None
+    if session["IdleHint"] == "yes":
+        return False
+    return True if session.get("IdleSinceHint", "0") != "0" else None
 
 
 def hid_idle_s(listing: str) -> float | None:
