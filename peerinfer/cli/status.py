@@ -71,7 +71,9 @@ def forecast_text(instance: Mapping[str, Any]) -> str:
         parts.append(f"slowest: {predicted['bottleneck']}")
     if predicted.get("solver"):
         parts.append(f"placed by {predicted['solver']}")
-    return ", ".join(parts)
+    told = ", ".join(parts)
+    is_guess = told and not predicted.get("tokens_per_s") and predicted.get("why")
+    return f"{told}. {predicted['why']}" if is_guess else told
 
 
 def _member_row(member: Mapping[str, Any], this: str) -> tuple[str, str, str, str]:

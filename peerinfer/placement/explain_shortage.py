@@ -134,4 +134,4 @@ def _smaller_file(thousandths: int, bits: float | None) -> str:
         fitting = [each for each in BITS if each < bits and each <= bits * thousandths / 1000]
         if fitting:
             return f"A smaller quantisation: a {fitting[0]}-bit file instead of this one with {bits:g} bits."
-    return f"A smaller quantisation: a file of at most {thousandths / 10:.0f} % of this one's size."
+    return f"A smaller quantisation: a file of at most {thousandths // 10} % of this one's size."

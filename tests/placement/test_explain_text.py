@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from peerinfer.placement.explain import Explanation
+from peerinfer.placement.cluster_file import read_cluster
+from peerinfer.placement.explain import Explanation, explain_none
 from peerinfer.placement.explain_report import report
 from peerinfer.placement.explain_text import plan_text
+from peerinfer.placement.greedy import place
 from peerinfer.placement.problem import Compute, NodeNumbers
 from tests.placement.described import mesh, node, told
 
@@ -96,3 +98,20 @@ def test_speeds_that_nobody_measured_are_not_made_up() -> None:
     }
     assert body["summary"] == "desk holds it whole; how fast that is was not measured yet."
     assert "not measured yet" in plan_text(body)
+
+
+def test_the_size_of_a_file_that_would_do_is_rounded_down() -> None:
+    """57.7 % fits and 58 % does not, so 58 must not be told."""
+    model = {"layers": 8, "layer_bytes": 1_000_000, "embedding_bytes": 500_000, "head_bytes": 3_000_000}
+    nodes = [
+        {"name": name, "memory_bytes": room, "decode_us_per_layer": 100} for name, room in (("x", 5e6), ("y", 3e6))
+    ]
+    problem, _ = read_cluster(
+        {
+            "model": {**model, "kv_bytes_per_token_per_layer": 100},
+            "context": 1000,
+            "nodes": nodes,
+            "default_link": {"latency_us": 500, "bandwidth_bytes_per_s": 1e7},
+        }
+    )
+    assert "at most 57 % of this one's size" in text(explain_none(problem, place))
