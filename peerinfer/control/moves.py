@@ -22,12 +22,13 @@ from peerinfer.control.drawing import Drawn
 from peerinfer.control.intents import Intent, IntentBook
 from peerinfer.control.members import Member
 from peerinfer.control.placed import Placed
-from peerinfer.control.placements import Placements
+from peerinfer.control.placements import NO_EPOCH, Placements
 from peerinfer.control.planning import Wishes, model_of
 from peerinfer.control.problems import is_pressed, why_busy, why_leaving, why_unwelcome
 from peerinfer.control.state import InstanceState
 from peerinfer.errors import NoPlacement, PeerinferError
 from peerinfer.gossip.snapshot import HeldModel
+from peerinfer.net.frames import Epoch
 from peerinfer.placement.costs import fault, predict
 from peerinfer.placement.plan import PlacedStage
 
@@ -52,7 +53,7 @@ TOKENS_MIN: Final = 2000.0
 DISK_BYTES_PER_S: Final = 300e6
 """At which a stage is read and made ready: a plain SSD."""
 WATCHED_MAX: Final = 64
-"""Instances whose rounds are remembered."""
+"""Wishes whose rounds are remembered."""
 
 NOW, SOON, ASKED, BETTER = "now", "soon", "asked", "better"
 """Degrees of a reason: not a moment is to be lost; after some rounds; the same, if it can be just as was asked for; if
@@ -68,9 +69,19 @@ class _Watch:
     rounds: int = 0
     tried_at: float = -math.inf
     """When it was moved last, or that was tried (seconds)."""
+    tried: Epoch = NO_EPOCH
+    """From which epoch: if that one serves still, the move failed."""
     bettered_at: float = -math.inf
     """The same to be better, and for no other reason."""
+    epoch: Epoch = NO_EPOCH
+    """Whose tokens are counted."""
     tokens: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
+
+    def is_early(self, epoch: Epoch, degree: str, now: float) -> bool:
+        """Whether it was tried just now. Where it was moved since, and must leave a node again, nothing holds it."""
+        if epoch != self.tried and degree in (NOW, SOON):
+            return False
+        return now - self.tried_at < (AGAIN_S if degree == NOW else PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +130,8 @@ class Moves:
         ready = {one.instance.id: one for one in self._all if self._may_move(one)}
         if now >= self._round_at:
             self._round_at = now + ROUND_S
-            self._watched = {name: self._watched.get(name, _Watch()) for name in list(ready)[:WATCHED_MAX]}
-            self._open = set(self._watched)
-            for name, watch in self._watched.items():
-                watch.tokens.append((now, self._all.tokens_of(ready[name])))
-                while now - watch.tokens[0][0] > WINDOW_S:
-                    watch.tokens.popleft()
+            self._remember(ready, now)
+            self._open = self._watched.keys() & ready.keys()
         for name in sorted(self._open & ready.keys()):
             try:
                 self._look(ready[name], self._watched[name], now)
@@ -133,6 +140,21 @@ class Moves:
             except PeerinferError:  # nowhere else to go: it stays
                 self._watched[name].rounds = 0
             self._open.discard(name)
+
+    def _remember(self, ready: dict[str, Placed], now: float) -> None:
+        """Notes the use of what is ready. A wish is remembered while it is wanted: also while it moves, or failed to."""
+        wanted = {intent.id for intent in self._intents.wanted()}
+        self._watched = {name: watch for name, watch in self._watched.items() if name in wanted}
+        for name, placed in ready.items():
+            if name not in self._watched and len(self._watched) >= WATCHED_MAX:
+                continue
+            watch = self._watched.setdefault(name, _Watch())
+            if watch.epoch != placed.instance.epoch:  # another epoch counts its tokens anew
+                watch.epoch = placed.instance.epoch
+                watch.tokens.clear()
+            watch.tokens.append((now, self._all.tokens_of(placed)))
+            while now - watch.tokens[0][0] > WINDOW_S:
+                watch.tokens.popleft()
 
     def _may_move(self, placed: Placed) -> bool:
         intent = self._intents.find(placed.instance.digest)
@@ -159,10 +181,9 @@ class Moves:
         same_nodes = [node for node, _, _ in shape] == [node for node, _, _ in watch.candidate]
         watch.rounds = watch.rounds + 1 if same_nodes else 1
         watch.candidate = shape
-        is_soon = now - watch.tried_at < (AGAIN_S if degree == NOW else PAUSE_S)
-        if is_soon or watch.rounds < (1 if degree == NOW else ROUNDS):
+        if watch.is_early(placed.instance.epoch, degree, now) or watch.rounds < (1 if degree == NOW else ROUNDS):
             return
-        watch.rounds, watch.tried_at = 0, now
+        watch.rounds, watch.tried_at, watch.tried = 0, now, placed.instance.epoch
         watch.bettered_at = now if degree == BETTER else watch.bettered_at
         if is_beside:
             self._all.move(placed, intent, drawn, reason, now)
