@@ -142,7 +142,7 @@ class Moves:
             self._open.discard(name)
 
     def _remember(self, ready: dict[str, Placed], now: float) -> None:
-        """Notes the use of what is ready. A wish is remembered while it is wanted: also while it moves, or failed to."""
+        """Notes the use of what is ready. A wish is remembered while it is wanted, also while it moves or fails to."""
         wanted = {intent.id for intent in self._intents.wanted()}
         self._watched = {name: watch for name, watch in self._watched.items() if name in wanted}
         for name, placed in ready.items():

@@ -1,4 +1,4 @@
-"""A leader with workers that do what it commands, second by second on a clock of their own, and a solver that is asked."""
+"""A leader with workers that do what it commands, second by second on a clock of their own, and a solver."""
 
 from __future__ import annotations
 

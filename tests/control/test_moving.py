@@ -1,7 +1,8 @@
-"""Moves as a leader makes them, each second told: what was tried waits, what must be left does not, what pays is moved."""
+"""Moves as a leader makes them: what was tried waits, what must be left does not, what pays is moved."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from peerinfer.control.state import InstanceState
 from peerinfer.gossip.snapshot import LinkFigure, OwnerPolicy
 from peerinfer.placement.problem import Problem
 from tests.control.cluster import GB, MODEL
-from tests.control.led import LOAD, TOLD, A, B
+from tests.control.led import LOAD, A, B
 from tests.control.tended import Tended, runs
 
 C = "c" * 32
@@ -44,7 +45,7 @@ def test_a_move_to_be_better_that_failed_is_not_tried_again_for_ten_minutes() ->
     house.run(1500)
     times = [at for at, nodes in moves(house) if nodes == "b"]
     assert len(times) >= 2
-    assert all(later - earlier >= BETTERED_S for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= BETTERED_S for earlier, later in itertools.pairwise(times))
     (stands,) = house.leader.instances
     assert (stands.state, stands.epoch) == (InstanceState.READY, house.commanded[0][1].epoch)
 
@@ -57,7 +58,7 @@ def test_what_was_bettered_is_not_bettered_again_for_ten_minutes_whatever_is_mea
         house.run(60)
     times = [at for at, _ in moves(house)]
     assert len(times) >= 3
-    assert all(later - earlier >= BETTERED_S for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= BETTERED_S for earlier, later in itertools.pairwise(times))
 
 
 def test_what_was_just_moved_is_left_at_once_where_its_node_is_about_to_go() -> None:
@@ -90,7 +91,7 @@ def test_where_a_node_must_be_left_a_failed_move_is_tried_again_after_a_while(
     house.tell(A, **changes)
     house.run(pause_s * 4)
     times = [at for at, _ in moves(house)]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps
     assert all(max(pause_s, house.load_s) <= gap <= max(pause_s, house.load_s) + ROUND_S * 2 for gap in gaps)
     assert house.leader.instances[0].stages[0].node == A, "it serves meanwhile"
