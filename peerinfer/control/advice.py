@@ -22,10 +22,14 @@ PATIENCE_S: Final = 4.0
 """A solver that has not answered by then is not waited for: twice its own limit."""
 FRESH_S: Final = 8.0
 """An answer is used for so long: free memory and links are others a little later."""
+SHORT_S: Final = 60.0
+"""The same where no plan is known: who tries one wish after the other, each for all his patience, comes to the end of
+them before the first is asked anew."""
 QUESTIONS_MAX: Final = 32
-"""Problems that are remembered: each model that is loaded or looked at has one or two."""
+"""Problems that are remembered: each model that is loaded or looked at has one or two. What would be asked besides so
+many that are open is left to the quick planner."""
 EQUAL_SHARE: Final = 1e-3
-"""Plans that differ by less are equally good; then the simpler solver's stands."""
+"""Plans that differ by less are equally good; then the solver's stands, with its proof."""
 
 Key = tuple[object, ...]
 
@@ -40,6 +44,10 @@ class _Asked:
     at: float
     is_open: bool = True
     plan: Plan | None = None
+
+    def is_awaited(self, now: float) -> bool:
+        """Whether there is no answer yet, and patience is not at its end."""
+        return self.is_open and now - self.at < PATIENCE_S
 
 
 class Advice:
@@ -75,8 +83,8 @@ class Advice:
             return quick
         if quick is None and is_surely_short(problem):
             raise NoPlacement(trouble)
-        asked = self._ask(problem, now)
-        if asked.is_open and now - asked.at < PATIENCE_S:
+        asked = self._ask(problem, quick is not None, now)
+        if asked.is_awaited(now):
             raise StillPlanning("The leader still computes where the layers shall go.")
         plans = [plan for plan in (_judged(problem, asked.plan), quick) if plan is not None]
         if not plans:
@@ -92,16 +100,25 @@ class Advice:
             raise NoPlacement(trouble)
         return plan
 
-    def _ask(self, problem: Problem, now: float) -> _Asked:
-        key = _key(problem)
+    def _ask(self, problem: Problem, has_quick: bool, now: float) -> _Asked:
+        key = (has_quick, *_key(problem))
         asked = self._asked.get(key)
-        if asked is None or now - asked.at > FRESH_S:
-            self._count += 1
-            asked = self._asked[key] = _Asked(self._count, now)
-            self._questions.append(SolvePlacement(self._count, problem))
-            while len(self._asked) > QUESTIONS_MAX:
-                del self._asked[next(iter(self._asked))]
+        if asked is not None and now - asked.at <= (FRESH_S if has_quick else SHORT_S):
+            return asked
+        self._asked.pop(key, None)
+        if not self._has_room(now):
+            return _Asked(0, now, is_open=False)
+        self._count += 1
+        asked = self._asked[key] = _Asked(self._count, now)
+        self._questions.append(SolvePlacement(self._count, problem))
         return asked
+
+    def _has_room(self, now: float) -> bool:
+        """Lets go of the oldest questions that nobody waits for; never of one that somebody would put again at once."""
+        settled = [key for key, asked in self._asked.items() if not asked.is_awaited(now)]
+        for key in settled[: max(0, len(self._asked) + 1 - QUESTIONS_MAX)]:
+            del self._asked[key]
+        return len(self._asked) < QUESTIONS_MAX
 
 
 def is_surely_short(problem: Problem) -> bool:

@@ -7,7 +7,7 @@ first. `min_nodes` 0 means "any instance of this model will do" (a chat asks so)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from peerinfer.control.advice import StillPlanning
@@ -157,6 +157,7 @@ class WishDesk:
         found = [placed for placed in self._all if wanted in placed.names]
         digests = dict.fromkeys([one.instance.digest for one in found])
         digests |= dict.fromkeys([intent.digest for intent in self._intents.named(wanted, buried=request.is_repeated)])
+        digests |= dict.fromkeys(self._call_off(wanted, digests))
         if not digests:
             raise UnknownModel(f"{wanted} is not loaded; `peerinfer status` shows what is.")
         for digest in digests:
@@ -164,8 +165,19 @@ class WishDesk:
             if intent is not None and intent.is_wanted:
                 self._out.state(self._intents.bury(intent))
             for placed in self._all.of(digest):
-                self._out.answer(
-                    placed, NoPlacement.code, f"{placed.instance.model} was unloaded while it was loading."
-                )
+                self._out.answer(placed, NoPlacement.code, _unloaded(placed.instance.model))
                 self._all.remove(placed)
             self._out.acknowledge(sender, request.request_id, intent.id if intent else "", digest)
+
+    def _call_off(self, wanted: str, digests: Collection[str]) -> list[str]:
+        """Loads of a model that wait for a plan are not wanted any more, either. Returns their digests."""
+        loads = {key: one for key, one in self._planning.items() if isinstance(one, LoadRequest)}
+        found = {key: one for key, one in loads.items() if wanted in (one.model, one.digest) or one.digest in digests}
+        for (sender, request_id), load in found.items():
+            del self._planning[sender, request_id]
+            self._out.reply(sender, request_id, NoPlacement.code, _unloaded(load.model))
+        return [load.digest for load in found.values()]
+
+
+def _unloaded(model: str) -> str:
+    return f"{model} was unloaded while it was loading."

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peerinfer.control.advice import FRESH_S, PATIENCE_S, QUESTIONS_MAX, Advice, StillPlanning, is_surely_short
 from peerinfer.control.wish_desk import WAITING_MAX
 from peerinfer.errors import NoPlacement
-from peerinfer.placement.costs import placed, predict
+from peerinfer.placement.costs import fault, placed, predict
 from peerinfer.placement.greedy import place
-from peerinfer.placement.plan import Plan
+from peerinfer.placement.plan import PlacedStage, Plan
 from peerinfer.placement.problem import Compute, LinkNumbers, ModelNumbers, NodeNumbers, Problem, Room
+from peerinfer.placement.ranking import objective
 from tests.control.cluster import GB
 from tests.control.led import LOAD, TOLD, A, leading, members, replies
 
@@ -85,12 +89,152 @@ def test_an_answer_grows_old_and_old_questions_are_let_go() -> None:
     assert advice.best(UNLIKE, 1.0).solver == "greedy"
     with pytest.raises(StillPlanning):
         advice.best(UNLIKE, FRESH_S + 1)
-    for number in range(2 * QUESTIONS_MAX):
-        with pytest.raises(StillPlanning):
-            advice.best(replace(UNLIKE, room=Room(1, 2 + number), model=replace(MODEL, layers=12)), 20.0)
-    assert len(advice.take_questions()) == 2 * QUESTIONS_MAX + 1
+    (again,) = advice.take_questions()
+    assert advice.answered(again.number, None)
     advice.clear()
-    assert not advice.answered(question.number + 1, None)
+    assert not advice.answered(again.number, None)
+
+
+def test_more_open_questions_than_are_remembered_are_left_to_the_quick_planner_and_all_come_to_an_end() -> None:
+    advice = Advice()
+    many = [replace(UNLIKE, room=Room(1, 2 + number)) for number in range(2 * QUESTIONS_MAX)]
+    for problem in many[:QUESTIONS_MAX]:
+        with pytest.raises(StillPlanning):
+            advice.best(problem, 0.0)
+    assert advice.best(many[-1], 0.5).solver == "greedy"
+    questions = advice.take_questions()
+    assert len(questions) == QUESTIONS_MAX
+    for question in questions:
+        advice.answered(question.number, None)
+    assert [advice.best(problem, 1.0).solver for problem in many[:QUESTIONS_MAX]] == ["greedy"] * QUESTIONS_MAX
+    assert advice.take_questions() == (), "nobody had to ask again"
+    for problem in many[QUESTIONS_MAX:]:  # those that were answered give way
+        with pytest.raises(StillPlanning):
+            advice.best(problem, 1.5)
+    assert len(advice.take_questions()) == QUESTIONS_MAX
+
+
+def all_refused(advice: Advice, problems: list[Problem], now: float) -> bool:
+    """Tries one after the other, as a leader does; whether it comes to the end of them."""
+    try:
+        for problem in problems:
+            with pytest.raises(NoPlacement):
+                advice.best(problem, now)
+    except StillPlanning:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("answer_s", [0.5, 2.0, 3.9, 1e9])
+def test_who_tries_wish_after_wish_comes_to_the_end_however_slow_the_solver_is(answer_s: float) -> None:
+    """What no quick plan fits, and might fit somehow, takes the solver all its time: each time, for each wish."""
+    hard = replace(UNLIKE, model=replace(MODEL, legal_cuts=(2, 3)))
+    ways = [replace(hard, room=Room(1, slots)) for slots in range(10, 0, -1)]
+    advice, now = Advice(), 0.0
+    waiting: list[tuple[float, int]] = []
+    while not all_refused(advice, ways, now):
+        waiting += [(now + answer_s, question.number) for question in advice.take_questions()]
+        now += 0.5
+        assert now < 60.0
+        for number in [number for due, number in waiting if due <= now]:
+            advice.answered(number, None)
+    assert len(waiting) == len(ways), "each was asked once"
+
+
+def test_where_there_was_no_plan_and_is_one_now_the_solver_is_asked_anew() -> None:
+    hard = replace(UNLIKE, model=replace(MODEL, legal_cuts=(2, 3)))
+    advice = Advice()
+    with pytest.raises(StillPlanning):
+        advice.best(hard, 0.0)
+    (question,) = advice.take_questions()
+    advice.answered(question.number, None)
+    roomier = replace(hard, nodes=(SLOW, replace(FAST, devices=(Compute(100, 100.0),))))
+    assert place(roomier)
+    with pytest.raises(StillPlanning):
+        advice.best(roomier, 1.0)
+    (question,) = advice.take_questions()
+    assert question.problem == roomier
+
+
+UNSOUND = (
+    [("b", 0, 8)],
+    [("b", 0, 8), ("a", 9, 12)],
+    [("b", 0, 8), ("b", 8, 12)],
+    [("b", 0, 8), ("x", 8, 12)],
+    [("b", 0, 12)],
+    [],
+)
+
+
+@pytest.mark.parametrize("stages", UNSOUND)
+def test_an_unsound_answer_is_dropped(stages: list[tuple[str, int, int]]) -> None:
+    advice = Advice()
+    with pytest.raises(StillPlanning):
+        advice.best(UNLIKE, 0.0)
+    (question,) = advice.take_questions()
+    lie = replace(place(UNLIKE), stages=tuple(PlacedStage(*stage, 1) for stage in stages), solver="liar")
+    assert advice.answered(question.number, lie)
+    assert advice.best(UNLIKE, 1.0) == place(UNLIKE)
+
+
+def test_what_an_answer_promises_is_computed_anew() -> None:
+    advice = Advice()
+    with pytest.raises(StillPlanning):
+        advice.best(UNLIKE, 0.0)
+    (question,) = advice.take_questions()
+    quick = place(UNLIKE)
+    worse = plan(UNLIKE, ("a", 0, 8), ("b", 8, 12))
+    boast = replace(worse, predicted=replace(worse.predicted, token_us=1.0, pace_us=1.0, tokens_per_s=1e6))
+    advice.answered(question.number, boast)
+    assert advice.best(UNLIKE, 1.0) == quick
+
+
+def test_an_answer_that_comes_when_patience_has_ended_is_used_by_the_next_look() -> None:
+    advice = Advice()
+    with pytest.raises(StillPlanning):
+        advice.best(UNLIKE, 0.0)
+    (question,) = advice.take_questions()
+    assert advice.best(UNLIKE, PATIENCE_S).solver == "greedy"
+    assert advice.answered(question.number, plan(UNLIKE, ("b", 0, 8), ("a", 8, 12)))
+    assert advice.best(UNLIKE, PATIENCE_S + 1).solver == "cp-sat"
+
+
+layer_us = st.floats(10, 1000)
+room_layers = st.integers(0, 14)
+
+
+@given(
+    st.lists(st.tuples(layer_us, room_layers), min_size=2, max_size=4),
+    st.lists(st.tuples(layer_us, room_layers), min_size=2, max_size=4),
+    st.sampled_from(["latency", "throughput", "spread"]),
+)
+def test_whatever_changed_since_it_was_asked_an_answer_is_sound_and_no_worse_than_the_quick_one(
+    before: list[tuple[float, int]], after: list[tuple[float, int]], policy: str
+) -> None:
+    def problem(nodes: list[tuple[float, int]]) -> Problem:
+        told = ((name, us, room) for name, (us, room) in zip("abcd", nodes, strict=False))
+        each = tuple(NodeNumbers(name, name, (Compute(room * 10, us),)) for name, us, room in told)
+        return replace(UNLIKE, nodes=each, policy=policy)
+
+    advice, asked, now = Advice(), problem(before), problem(after)
+    with contextlib.suppress(StillPlanning, NoPlacement):
+        advice.best(asked, 0.0)
+    for question in advice.take_questions():
+        with contextlib.suppress(NoPlacement):
+            advice.answered(question.number, place(question.problem))
+    try:
+        found = advice.best(now, 1.0)
+    except StillPlanning:
+        assert len(before) != len(after) or place(now), "it is another question"
+        return
+    except NoPlacement:
+        with pytest.raises(NoPlacement):
+            place(now)
+        return
+    assert fault(now, found.stages) == ""
+    assert found.predicted == predict(now, found.stages)
+    quick = place(now)
+    assert objective(now, found.stages, found.predicted) <= objective(now, quick.stages, quick.predicted) * 1.001
 
 
 def test_only_what_might_fit_somehow_is_asked() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from peerinfer.control.messages import UnloadRequest
 from peerinfer.control.moves import AGAIN_S, BETTERED_S, GAIN, HORIZON_S, PAUSE_S, ROUND_S, ROUNDS, Weighed
 from peerinfer.control.state import InstanceState
+from peerinfer.errors import NoPlacement, UnknownModel
 from peerinfer.gossip.snapshot import LinkFigure, OwnerPolicy
 from peerinfer.placement.problem import Problem
 from tests.control.cluster import GB, MODEL
@@ -22,6 +23,8 @@ from tests.control.tended import Tended, runs
 C = "c" * 32
 EXCLUDED = OwnerPolicy(exclude=True)
 SOON_S = ROUND_S * ROUNDS
+SPLIT = replace(LOAD, min_nodes=2)
+"""What no rule answers: the solver is asked."""
 
 
 def loaded(told: dict[str, Any], **changes: Any) -> Tended:
@@ -220,3 +223,26 @@ def test_a_memory_that_runs_full_pauses_the_model_where_there_is_no_room_for_bot
     house.run(60)
     assert [nodes for _, nodes in moves(house)] == ["b"]
     assert [reply.code for reply in house.replies if reply.request_id == "chat"] == [""]
+
+
+@pytest.mark.parametrize("name", ["tiny", MODEL.digest])
+def test_an_unload_calls_off_a_load_that_waits_for_a_plan(name: str) -> None:
+    house = Tended({A: runs(3000), B: runs(500)}, solve=None)
+    assert house.ask(SPLIT) == []
+    told = house.ask(UnloadRequest("u1", name), node=B)
+    assert [(reply.request_id, reply.code) for reply in told] == [("r1", NoPlacement.code), ("u1", "")]
+    assert told[0].reason == "tiny was unloaded while it was loading."
+    house.run(60)
+    assert (house.commanded, house.leader.instances) == ([], ())
+    house.ask(SPLIT)  # the same request once more: it was answered
+    house.run(60)
+    assert house.commanded == []
+
+
+def test_an_unload_leaves_loads_of_other_models_waiting() -> None:
+    house = Tended({A: runs(3000), B: runs(500)}, solve=None)
+    house.ask(SPLIT)
+    (refused,) = house.ask(UnloadRequest("u1", "another"))
+    assert refused.code == UnknownModel.code
+    house.run(house.load_s + 10)
+    assert [instance.state for instance in house.leader.instances] == [InstanceState.READY]
