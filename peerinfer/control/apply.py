@@ -80,10 +80,9 @@ def _leader_changed(state: ClusterState, event: LeaderChanged) -> ClusterState:
 
 
 def _instances_changed(state: ClusterState, event: InstancesChanged) -> ClusterState:
-    """Speeds of instances that are no more go with them."""
+    """Speeds go with the placements that they were measured of."""
     instances = event.instances[:INSTANCES_MAX]
-    left = {instance.id for instance in instances}
-    speeds = tuple(speed for speed in state.speeds if speed.instance in left)
+    speeds = tuple(speed for speed in state.speeds if any(map(speed.is_of, instances)))
     return replace(state, instances=instances, speeds=speeds)
 
 
@@ -104,7 +103,7 @@ def _neighbours_changed(state: ClusterState, event: NeighboursChanged) -> Cluste
 
 
 def _speed_measured(state: ClusterState, event: SpeedMeasured) -> ClusterState:
-    if all(instance.id != event.speed.instance for instance in state.instances):
+    if not any(map(event.speed.is_of, state.instances)):
         return state
     return replace(state, speeds=_with(state.speeds, event.speed, _instance))
 

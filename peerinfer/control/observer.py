@@ -27,6 +27,8 @@ from peerinfer.control.state import (
     ClusterLink,
     ClusterMember,
     ClusterState,
+    Instance,
+    InstanceState,
     Liveness,
     ModelFile,
     Neighbour,
@@ -37,6 +39,8 @@ from peerinfer.gossip.snapshot import LinkFigure, Snapshot
 
 NEIGHBOURS_EVERY_S: Final = 1.0
 """How often discovery is asked: it makes hashes to tell our mesh from others."""
+SPEEDS_MAX: Final = 256
+"""Instances whose last speed is remembered: as many as are shown at once."""
 RTT_SHARE: Final = 0.1
 """A round trip that differs by less from what was told last is no news; the moving average never stands still."""
 RTT_STEP_US: Final = 50.0
@@ -46,9 +50,12 @@ RTT_STEP_US: Final = 50.0
 class Observer:
     """What this node saw last, as far as it is not in the state. `nearby` and `measured` answer at once."""
 
-    def __init__(self, nearby: Callable[[], Sequence[Neighbour]], measured: Callable[[str], Speed | None]) -> None:
+    def __init__(
+        self, nearby: Callable[[], Sequence[Neighbour]], measured: Callable[[str], tuple[float, float] | None]
+    ) -> None:
         self._nearby = nearby
         self._measured = measured
+        self._speeds: dict[str, Speed] = {}
         self._snapshots: dict[str, Snapshot | None] = {}
         self._nearby_at = -math.inf
 
@@ -88,10 +95,27 @@ class Observer:
 
     def _of_speeds(self, state: ClusterState) -> Iterator[ClusterEvent]:
         told = {speed.instance: speed for speed in state.speeds}
-        for instance in state.instances:
-            speed = self._measured(instance.id)
-            if speed is not None and speed != told.get(instance.id):
+        for name in dict.fromkeys(instance.id for instance in state.instances):
+            same = [instance for instance in state.instances if instance.id == name]
+            speed = self._speed(name, same)
+            if speed is not None and speed != told.get(name) and any(map(speed.is_of, same)):
                 yield SpeedMeasured(speed)
+
+    def _speed(self, name: str, same: Sequence[Instance]) -> Speed | None:
+        """The last speed of an instance, with its epoch where that is sure; `same` are its placements.
+
+        A gateway tells no epoch. An answer that ends while one placement stands alone and is ready came from it; else
+        it may be one that a drained or lost placement began.
+        """
+        figures, known = self._measured(name), self._speeds.get(name)
+        if figures is None or (known is not None and (known.tokens_per_s, known.ttft_ms) == figures):
+            return known
+        is_sure = len(same) == 1 and same[0].state is InstanceState.READY
+        self._speeds.pop(name, None)
+        while len(self._speeds) >= SPEEDS_MAX:
+            del self._speeds[next(iter(self._speeds))]
+        self._speeds[name] = Speed(name, *figures, same[0].epoch if is_sure else None)
+        return self._speeds[name]
 
 
 def first_state(node: str, mesh: str, own: Snapshot) -> ClusterState:

@@ -224,6 +224,12 @@ class Speed:
     tokens_per_s: float
     ttft_ms: float
     """Milliseconds to the first token."""
+    epoch: Epoch | None = None
+    """Of the placement that gave the answer; None from a daemon that does not tell it yet."""
+
+    def is_of(self, instance: Instance) -> bool:
+        """Whether this is the speed of that very placement: another one of the same model may be quicker or slower."""
+        return (self.instance, self.epoch) == (instance.id, instance.epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +249,7 @@ class ClusterState:
     """By their ends."""
     instances: tuple[Instance, ...] = ()
     speeds: tuple[Speed, ...] = ()
-    """By instance; only of those that there are."""
+    """By instance; only of placements that there are."""
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for what no daemon shows: a state may come from outside."""
@@ -271,7 +277,7 @@ class ClusterState:
         return (found.name if found else "") or node
 
     def speed(self, instance: str) -> Speed | None:
-        """What was measured of an instance; None before its first answer."""
+        """What was measured of an instance in one of its epochs; None before its first answer."""
         return next((speed for speed in self.speeds if speed.instance == instance), None)
 
 

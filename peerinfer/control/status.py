@@ -143,7 +143,7 @@ def _error(predicted: float, measured: float | None) -> float | None:
 def _measured(instance: Instance, held: dict[int, HeldStage], state: ClusterState) -> dict[str, float | None]:
     """What this node's gateway saw; without that, the speed that the measured stage and hop times add up to."""
     own = state.speed(instance.id)
-    if own is not None:
+    if own is not None and own.is_of(instance):
         return {"tokens_per_s": own.tokens_per_s, "ttft_ms": own.ttft_ms}
     complete = len(held) == len(instance.stages) and all(stage.ms_per_token > 0 for stage in held.values())
     step_ms = sum(stage.ms_per_token + stage.hop_in_ms for stage in held.values())

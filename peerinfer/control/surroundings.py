@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from peerinfer.clock import Clock
 from peerinfer.control.intents import Signer
-from peerinfer.control.state import Neighbour, Speed
+from peerinfer.control.state import Neighbour
 from peerinfer.election.ballot import Ballot
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
 from peerinfer.net.switchboard import LinkFacts
@@ -70,6 +70,7 @@ class Surroundings:
     """Told that this node slept or stood still, for so many seconds, before it acts on anything."""
     nearby: Callable[[], Sequence[Neighbour]] = tuple
     """Unpaired meshes in the neighbourhood."""
-    measured: Callable[[str], Speed | None] = lambda _: None
-    """What this node's gateway measured of an instance, by its id."""
+    measured: Callable[[str], tuple[float, float] | None] = lambda _: None
+    """Tokens per second and milliseconds to the first token of the last answer that this node's gateway had from an
+    instance, by its id; None before it."""
     solve: Solve = no_solver

@@ -17,7 +17,7 @@ from typing import Any
 from peerinfer.clock import boottime, monotonic, wall
 from peerinfer.config import NodeConfig
 from peerinfer.control.service import ControlService
-from peerinfer.control.state import Neighbour, Speed
+from peerinfer.control.state import Neighbour
 from peerinfer.control.storage import IntentFile
 from peerinfer.control.surroundings import Surroundings
 from peerinfer.election.storage import PromiseFile
@@ -208,9 +208,8 @@ class MeshSession:
         seen = self.discovery.nearby() if self.discovery is not None else ()
         return [Neighbour(entry.address, entry.pairing, entry.pairing_port) for entry in seen]
 
-    def _measured(self, instance_id: str) -> Speed | None:
-        speed = self.gateway.measured(instance_id)
-        return None if speed is None else Speed(instance_id, *speed)
+    def _measured(self, instance_id: str) -> tuple[float, float] | None:
+        return self.gateway.measured(instance_id)
 
     def _hints(self) -> tuple[bytes, ...]:
         """This hour's hint, and its neighbours for clocks that differ; then those of members that must renew."""

@@ -67,7 +67,7 @@ reports = st.builds(
     st.lists(held, max_size=2).map(tuple),
 )
 links = st.builds(ClusterLink, nodes, nodes, st.none() | measures, st.none() | measures)
-speeds = st.builds(Speed, instance_ids, measures, measures)
+speeds = st.builds(Speed, instance_ids, measures, measures, st.none() | epochs)
 neighbours = st.builds(Neighbour, names, st.booleans(), st.none() | st.integers(1, 65535))
 instances = st.builds(
     Instance,

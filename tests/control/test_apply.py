@@ -100,11 +100,15 @@ def reversed_link() -> ClusterLink:
 
 def test_speeds_go_with_their_instances() -> None:
     one, two = instance(1), instance(2)
-    fast, slow = Speed(one.id, 50.0, 10.0), Speed(two.id, 5.0, 100.0)
+    fast, slow = Speed(one.id, 50.0, 10.0, one.epoch), Speed(two.id, 5.0, 100.0, two.epoch)
     state = after(ALONE, InstancesChanged((two, one)), SpeedMeasured(slow), SpeedMeasured(fast))
     assert (state.instances, state.speeds) == ((two, one), (fast, slow))
     assert (state.speed(one.id), state.speed("other")) == (fast, None)
     assert after(state, InstancesChanged((one,))).speeds == (fast,)
+    moved = replace(one, epoch=replace(one.epoch, n=one.epoch.n + 1))
+    assert after(state, InstancesChanged((one, moved))).speeds == (fast,)
+    assert after(state, InstancesChanged((moved,))).speeds == ()
+    assert after(state, SpeedMeasured(replace(fast, epoch=moved.epoch))) is state
 
 
 def test_neighbours_are_replaced() -> None:

@@ -23,7 +23,16 @@ from peerinfer.control.events import (
 )
 from peerinfer.control.members import Member
 from peerinfer.control.observer import NEIGHBOURS_EVERY_S, Observer, first_state, report_of
-from peerinfer.control.state import ClusterLink, Liveness, ModelFile, Neighbour, Speed
+from peerinfer.control.state import (
+    ClusterLink,
+    Epoch,
+    Instance,
+    InstanceState,
+    Liveness,
+    ModelFile,
+    Neighbour,
+    Speed,
+)
 from peerinfer.gossip.snapshot import LinkFigure, Snapshot
 from tests.control.cluster import MODEL
 from tests.control.test_apply import instance
@@ -40,7 +49,7 @@ class Watched:
     def __init__(self) -> None:
         self.near: list[Neighbour] = []
         self.asked_near = 0
-        self.speeds: dict[str, Speed] = {}
+        self.speeds: dict[str, tuple[float, float]] = {}
         self.chronicle = Chronicle(first_state("a", "m", OWN))
         self.observer = Observer(self.nearby, self.speeds.get)
         self.heard: list[ClusterEvent] = []
@@ -157,10 +166,66 @@ def test_neighbours_are_asked_for_once_a_second() -> None:
 
 def test_speeds_are_told_of_instances_that_there_are() -> None:
     watched, one = Watched(), instance(1)
-    watched.speeds |= {one.id: Speed(one.id, 50.0, 10.0), "x": Speed("x", 1.0, 1.0)}
+    watched.speeds |= {one.id: (50.0, 10.0), "x": (1.0, 1.0)}
     assert watched.see(ME) == []
     watched.chronicle.record((InstancesChanged((one, instance(2))),))
-    assert watched.see(ME) == [SpeedMeasured(Speed(one.id, 50.0, 10.0))]
+    assert watched.see(ME) == [SpeedMeasured(Speed(one.id, 50.0, 10.0, one.epoch))]
     assert watched.see(ME) == []
-    watched.speeds[one.id] = Speed(one.id, 60.0, 10.0)
-    assert watched.see(ME) == [SpeedMeasured(Speed(one.id, 60.0, 10.0))]
+    watched.speeds[one.id] = (60.0, 10.0)
+    assert watched.see(ME) == [SpeedMeasured(Speed(one.id, 60.0, 10.0, one.epoch))]
+
+
+def placed(n: int, state: InstanceState = InstanceState.READY) -> Instance:
+    """The same instance in its n-th epoch."""
+    return replace(instance(1), epoch=Epoch(9, "a", n), state=state)
+
+
+def seen(watched: Watched, *instances: Instance, speed: tuple[float, float] | None = None) -> list[object]:
+    """What is told when these placements stand, and an answer of this speed ended."""
+    watched.chronicle.record((InstancesChanged(instances),))
+    if speed is not None:
+        watched.speeds[instance(1).id] = speed
+    return watched.see(ME)
+
+
+def test_the_speed_of_a_lost_placement_is_not_that_of_the_next() -> None:
+    watched, old, new = Watched(), placed(1), placed(2)
+    watched.see(ME)
+    before = SpeedMeasured(Speed(old.id, 90.0, 10.0, old.epoch))
+    assert seen(watched, old, speed=(90.0, 10.0)) == [before]
+    assert seen(watched, placed(1, InstanceState.FAILED)) == []
+    assert seen(watched, placed(2, InstanceState.LOADING), speed=(80.0, 10.0)) == []  # it broke off when it was lost
+    assert watched.chronicle.state.speeds == ()
+    assert seen(watched, new) == []
+    after = SpeedMeasured(Speed(new.id, 40.0, 10.0, new.epoch))
+    assert seen(watched, new, speed=(40.0, 10.0)) == [after]
+
+
+def test_while_two_placements_stand_nobody_knows_whose_speed_it_is() -> None:
+    watched, old, new = Watched(), placed(1), placed(2)
+    watched.see(ME)
+    told = seen(watched, old, speed=(90.0, 10.0))
+    assert seen(watched, old, placed(2, InstanceState.LOADING)) == []
+    assert watched.chronicle.state.speed(old.id) == Speed(old.id, 90.0, 10.0, old.epoch)
+    assert seen(watched, placed(1, InstanceState.DRAINING), new, speed=(85.0, 10.0)) == []
+    assert seen(watched, new) == []
+    assert watched.chronicle.state.speeds == ()
+    assert len(told) == len(seen(watched, new, speed=(40.0, 10.0))) == 1
+
+
+def test_a_placement_that_comes_back_into_the_list_has_its_speed_again() -> None:
+    watched, old = Watched(), placed(1)
+    watched.see(ME)
+    told = seen(watched, old, speed=(90.0, 10.0))
+    assert seen(watched) == []
+    assert seen(watched, old) == told
+
+
+def test_only_so_many_speeds_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SPEEDS_MAX", 2)
+    watched = Watched()
+    watched.see(ME)
+    for number in range(1, 5):
+        watched.speeds[instance(number).id] = (10.0 + number, 10.0)
+        watched.chronicle.record((InstancesChanged((instance(number),)),))
+        assert len(watched.see(ME)) == 1

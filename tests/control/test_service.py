@@ -17,7 +17,7 @@ from peerinfer.control.apply import apply
 from peerinfer.control.effects import InstanceBecameReady, StageAssignment
 from peerinfer.control.events import ClusterEvent, InstancesChanged, NeighboursChanged, SnapshotReceived, SpeedMeasured
 from peerinfer.control.service import ControlService, Event
-from peerinfer.control.state import ClusterState, InstanceState, Neighbour, Speed
+from peerinfer.control.state import ClusterState, InstanceState, Neighbour
 from peerinfer.control.status import status
 from peerinfer.control.storage import IntentFile
 from peerinfer.control.surroundings import Surroundings
@@ -106,7 +106,7 @@ class Node:
         self.told = Snapshot(f"n{number}", "1", 8 * GB, 8 * GB, engines=("llama.cpp",))
         self.keeper = Keeper()
         self.events: list[Event] = []
-        self.speeds: dict[str, Speed] = {}
+        self.speeds: dict[str, tuple[float, float]] = {}
         self.near: list[Neighbour] = []
         wires = Board(self.id, boards)
         self.gossip = GossipService(
@@ -277,7 +277,7 @@ async def test_who_follows_the_chronicle_sees_what_status_shows(mesh: Mesh) -> N
     reader = Reader(control.chronicle.state)
     reader.number, _ = control.chronicle.follow(reader)
     instance = await control.requests.load("tiny", min_nodes=2)
-    two.speeds[instance.id] = Speed(instance.id, 50.0, 10.0)
+    two.speeds[instance.id] = (50.0, 10.0)
     two.near.append(Neighbour("192.0.2.9:8643", False))
     one.told = replace(one.told, memory_free_bytes=5 * GB)
     one.gossip.push()

@@ -104,14 +104,20 @@ def test_an_instance_shows_its_stages_with_their_measured_times() -> None:
 
 
 def test_what_the_gateway_measured_comes_first() -> None:
-    state = replace(STATE, speeds=(Speed(INSTANCE.id, 88.0, 41.0),))
+    state = replace(STATE, speeds=(Speed(INSTANCE.id, 88.0, 41.0, EPOCH),))
     assert drawn(state)["instances"][0]["measured"] == {"tokens_per_s": 88.0, "ttft_ms": 41.0}
+
+
+def test_what_was_measured_of_another_placement_is_not_held_against_this_one() -> None:
+    for epoch in (None, replace(EPOCH, n=EPOCH.n + 1)):
+        state = replace(STATE, speeds=(Speed(INSTANCE.id, 88.0, 41.0, epoch),))
+        assert drawn(state)["instances"][0]["measured"] == {"tokens_per_s": 100.0, "ttft_ms": None}
 
 
 def test_what_was_expected_is_held_against_what_was_measured() -> None:
     told = Forecast(40.0, 900.0, "desk: 12.1 of 24.3 ms per token", "cp-sat", True, "desk holds it whole.")
     placed = replace(INSTANCE, forecast=told)
-    (shown,) = drawn(replace(STATE, instances=(placed,), speeds=(Speed(INSTANCE.id, 38.0, 800.0),)))["instances"]
+    (shown,) = drawn(replace(STATE, instances=(placed,), speeds=(Speed(INSTANCE.id, 38.0, 800.0, EPOCH),)))["instances"]
     assert (shown["predicted"]["tokens_per_s"], shown["predicted"]["why"]) == (40.0, "desk holds it whole.")
     assert (shown["predicted"]["solver"], shown["predicted"]["optimal"]) == ("cp-sat", True)
     assert shown["error"] == -0.05
