@@ -26,6 +26,7 @@ from peerinfer.control.placements import NO_EPOCH, Placements
 from peerinfer.control.planning import Wishes, model_of
 from peerinfer.control.problems import is_pressed, why_busy, why_leaving, why_unwelcome
 from peerinfer.control.state import InstanceState
+from peerinfer.control.staying import FAILED, NAMED, NOWHERE, why_otherwise
 from peerinfer.errors import NoPlacement, PeerinferError
 from peerinfer.gossip.snapshot import HeldModel
 from peerinfer.net.frames import Epoch
@@ -76,6 +77,8 @@ class _Watch:
     epoch: Epoch = NO_EPOCH
     """Whose tokens are counted."""
     tokens: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
+    despite: str = ""
+    """What speaks against where it stands, and why it stays all the same; empty if nothing does."""
 
     def is_early(self, epoch: Epoch, degree: str, now: float) -> bool:
         """Whether it was tried just now. Where it was moved since, and must leave a node again, nothing holds it."""
@@ -132,6 +135,7 @@ class Moves:
             self._round_at = now + ROUND_S
             self._remember(ready, now)
             self._open = self._watched.keys() & ready.keys()
+            self._tell_of_named()
         for name in sorted(self._open & ready.keys()):
             try:
                 self._look(ready[name], self._watched[name], now)
@@ -140,6 +144,7 @@ class Moves:
             except PeerinferError:  # nowhere else to go: it stays
                 self._watched[name].rounds = 0
             self._open.discard(name)
+            self._tell(ready[name], self._watched[name].despite)
 
     def _remember(self, ready: dict[str, Placed], now: float) -> None:
         """Notes the use of what is ready. A wish is remembered while it is wanted, also while it moves or fails to."""
@@ -156,6 +161,23 @@ class Moves:
             while now - watch.tokens[0][0] > WINDOW_S:
                 watch.tokens.popleft()
 
+    def _tell_of_named(self) -> None:
+        """What a person placed on certain nodes is never moved, whatever speaks against them."""
+        for placed in self._all:
+            intent = self._intents.find(placed.instance.digest)
+            if placed.state is InstanceState.READY and intent is not None and intent.stages:
+                degree, reason = self._reason(placed, intent)
+                self._tell(placed, f"{reason} {NAMED}" if degree in (NOW, SOON) else "")
+
+    def _tell(self, placed: Placed, despite: str) -> None:
+        """Says in the list of instances why one stands otherwise than it was asked for, or that no more."""
+        intent = self._intents.find(placed.instance.digest)
+        if intent is None or placed.state is not InstanceState.READY:
+            return
+        before = placed.instance.reason
+        placed.become(InstanceState.READY, why_otherwise(placed, intent, self._all.members, despite))
+        self._all.out.changed |= placed.instance.reason != before
+
     def _may_move(self, placed: Placed) -> bool:
         intent = self._intents.find(placed.instance.digest)
         if placed.state is not InstanceState.READY or placed.is_adopted or intent is None or not intent.is_wanted:
@@ -169,19 +191,25 @@ class Moves:
         if intent is None or model is None:
             return
         degree, reason = self._reason(placed, intent)
+        must_leave = degree in (NOW, SOON)
+        watch.despite = f"{reason} {NOWHERE}" if must_leave else ""
         if degree == BETTER:
             weighed = self._promise(placed, intent, model, watch, now)
             if weighed is None:
                 watch.rounds = 0
                 return
             reason = f"A token takes {weighed.gain:.0%} less time there."
-        drawn, is_beside = self._candidate(placed, intent, now, must_leave=degree in (NOW, SOON))
+        drawn, is_beside = self._candidate(placed, intent, now, must_leave=must_leave)
+        watch.despite = ""
         reason = f"{reason} {drawn.forecast.why}".strip() if degree == BETTER else reason
         shape = _shape(drawn)
         same_nodes = [node for node, _, _ in shape] == [node for node, _, _ in watch.candidate]
         watch.rounds = watch.rounds + 1 if same_nodes else 1
         watch.candidate = shape
-        if watch.is_early(placed.instance.epoch, degree, now) or watch.rounds < (1 if degree == NOW else ROUNDS):
+        if watch.is_early(placed.instance.epoch, degree, now):
+            watch.despite = f"{reason} {FAILED}" if must_leave else ""
+            return
+        if watch.rounds < (1 if degree == NOW else ROUNDS):
             return
         watch.rounds, watch.tried_at, watch.tried = 0, now, placed.instance.epoch
         watch.bettered_at = now if degree == BETTER else watch.bettered_at

@@ -114,7 +114,7 @@ class Instance:
     slots: int
     """Sequences served at once."""
     reason: str = ""
-    """Why it failed or is not ready, as a sentence."""
+    """Why it failed, is not ready, or stands otherwise than it was asked for, as a sentence."""
     forecast: Forecast = NO_FORECAST
 
     def __post_init__(self) -> None:
