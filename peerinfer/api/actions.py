@@ -81,6 +81,11 @@ class PlanWish:
     """Nodes to leave out, by id or name."""
 
 
+def without_options(nodes: Sequence[str]) -> str:
+    """`PlanWish.without` as it is typed: `--without desk --without "old lap"`."""
+    return " ".join(f'--without "{node}"' if " " in node else f"--without {node}" for node in nodes)
+
+
 @dataclass(frozen=True, slots=True)
 class OpenInvite:
     """An invitation window that is open."""

@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from peerinfer.api.actions import without_options
 from peerinfer.api.admin import CONTEXT_MAX, NODES_MAX, POLICIES, SLOTS_MAX
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
@@ -103,7 +104,8 @@ def described_plan(args: argparse.Namespace) -> JsonObject:
         raise BadRequest(f"{path.name}: {error}") from None
     whole = _as_asked(whole, args)
     problem = without(whole, args.without)
-    waivers = [Waiver(f"Leave nobody out: no --without {' '.join(args.without)}.", whole)] if args.without else []
+    nobody = f"Leave nobody out: no {without_options(args.without)}."
+    waivers = [Waiver(nobody, whole)] if args.without else []
     try:
         plan = asyncio.run(_solve(problem))
     except NoPlacement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peerinfer.api.client import ApiClient
@@ -44,9 +44,10 @@ def status_text(state: Mapping[str, Any]) -> str:
     if state["instances"]:
         rows = [(each["model"], each["state"], stages_text(each["stages"], names)) for each in state["instances"]]
         parts.append(table(("MODEL", "STATE", "LAYERS"), rows))
-        reasons = (f"{each['model']}: {each['reason']}" for each in state["instances"] if each.get("reason"))
-        parts.extend(reasons)
-        parts.extend(f"{each['model']}: {told}" for each in state["instances"] if (told := forecast_text(each)))
+        labels = instance_labels(state["instances"], names)
+        labelled = list(zip(labels, state["instances"], strict=True))
+        parts.extend(f"{label}: {each['reason']}" for label, each in labelled if each.get("reason"))
+        parts.extend(f"{label}: {told}" for label, each in labelled if (told := forecast_text(each)))
     else:
         parts.append("No model is loaded: `peerinfer models` lists them, `peerinfer load MODEL` loads one.")
     solver: Mapping[str, Any] = state.get("local", {}).get("solver", {})
@@ -55,6 +56,19 @@ def status_text(state: Mapping[str, Any]) -> str:
         rows = [(each["address"], "invites you: peerinfer join" if each["pairing"] else "") for each in state["nearby"]]
         parts.append(table(("NEARBY", ""), rows))
     return "\n\n".join(parts)
+
+
+def instance_labels(instances: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
+    """What a line about each instance begins with: its model; where others have that too, also its state and nodes."""
+    models = [str(each["model"]) for each in instances]
+    return [
+        model if models.count(model) == 1 else f"{model} ({each['state']}{_where(each['stages'], names)})"
+        for model, each in zip(models, instances, strict=True)
+    ]
+
+
+def _where(stages: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    return f" on {stages_text(stages, names)}" if stages else ""
 
 
 def forecast_text(instance: Mapping[str, Any]) -> str:
@@ -66,7 +80,8 @@ def forecast_text(instance: Mapping[str, Any]) -> str:
         parts.append(f"predicted {predicted['tokens_per_s']:.1f} tokens/s")
     if measured.get("tokens_per_s"):
         error = instance.get("error")
-        parts.append(f"measured {measured['tokens_per_s']:.1f}" + ("" if error is None else f" ({error:+.0%})"))
+        off = "" if error is None else f" ({error:+.0%})"
+        parts.append(f"measured {measured['tokens_per_s']:.1f} tokens/s{off}")
     if predicted.get("bottleneck"):
         parts.append(f"slowest: {predicted['bottleneck']}")
     if predicted.get("solver"):

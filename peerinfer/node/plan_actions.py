@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from peerinfer.api.actions import PlanWish
+from peerinfer.api.actions import PlanWish, without_options
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.catalogue import find_in_mesh
 from peerinfer.control.members import Member, Members
@@ -89,14 +89,14 @@ class Look:
         """What owners, or whoever asked, could take back."""
         found: list[Waiver] = []
         for member in self.members:
-            if member.snapshot is not None and member.snapshot.policy != FREE_POLICY:
+            text = _what_limits(member)
+            if text:
                 freed = tuple(_freed(each) if each is member else each for each in self.members)
-                text = f"Let {member.name} give more: its owner limits it, see `peerinfer config` there."
                 found.append(Waiver(text, replace(self, members=freed).problem(is_lenient=True)))
         if self.wish.without:
             whole = replace(self, wish=replace(self.wish, without=()))
-            names = " ".join(self.wish.without)
-            found.append(Waiver(f"Leave nobody out: no --without {names}.", whole.problem(is_lenient=True)))
+            text = f"Leave nobody out: no {without_options(self.wish.without)}."
+            found.append(Waiver(text, whole.problem(is_lenient=True)))
         return found
 
     def engines(self) -> dict[str, str]:
@@ -118,6 +118,21 @@ async def plan_report(look: Look, solve: Solve) -> JsonObject:
         explain_none, look.problem(is_lenient=True), place, waivers=look.waivers(), bits=bits
     )
     return report(told, look.engines())
+
+
+def _what_limits(member: Member) -> str:
+    """What its owner could take back, with the commands for it; empty if he set nothing that is in the way."""
+    told = member.snapshot
+    if told is None:
+        return ""
+    policy, commands = told.policy, list[str]()
+    commands += ["exclude no"] if policy.exclude else []
+    commands += ["never-on-battery no"] if policy.never_on_battery and told.on_battery else []
+    how = "take part: its owner keeps it out" if commands else "give more: its owner limits it"
+    commands += ["keep-light no"] if policy.keep_light else []
+    commands += ["memory-limit none"] if policy.memory_limit_bytes else []
+    typed = " and ".join(f"`peerinfer config {command}`" for command in commands)
+    return f"Let {member.name} {how}; {typed} there." if commands else ""
 
 
 def _freed(member: Member) -> Member:

@@ -72,7 +72,7 @@ def test_without_a_node_there_may_be_no_plan_and_the_exit_code_says_so(file: Pat
     body = json.loads(captured.out)
     assert body["stages"] == []
     assert body["infeasible"]["short_bytes"] > 0
-    assert "Leave nobody out: no --without desk old." in body["infeasible"]["try"]
+    assert "Leave nobody out: no --without desk --without old." in body["infeasible"]["try"]
     assert captured.err == f"peerinfer: {body['infeasible']['reason']}\n"
     assert main(["plan", "--cluster", str(file), *left_out]) == 1
     captured = capsys.readouterr()

@@ -55,9 +55,44 @@ async def test_an_owner_who_is_in_the_way_is_named() -> None:
     policy = OwnerPolicy(exclude=True)
     told = await asked((member("desk", 64, 1e11, policy=policy), member("lap", 16, 1e10)))
     assert told["stages"] == []
-    assert told["infeasible"]["try"][0] == "Let desk give more: its owner limits it, see `peerinfer config` there."
+    assert told["infeasible"]["try"][0] == (
+        "Let desk take part: its owner keeps it out; `peerinfer config exclude no` there."
+    )
     assert told["infeasible"]["short_bytes"] > 0
     assert "config exclude" in next(one["reason"] for one in told["excluded"] if one["name"] == "desk")
+
+
+@pytest.mark.parametrize(
+    ("policy", "advice"),
+    [
+        (OwnerPolicy(keep_light=True), "give more: its owner limits it; `peerinfer config keep-light no` there."),
+        (
+            OwnerPolicy(memory_limit_bytes=GB),
+            "give more: its owner limits it; `peerinfer config memory-limit none` there.",
+        ),
+        (
+            OwnerPolicy(never_on_battery=True, memory_limit_bytes=GB),
+            "take part: its owner keeps it out; `peerinfer config never-on-battery no` and "
+            "`peerinfer config memory-limit none` there.",
+        ),
+    ],
+)
+async def test_what_an_owner_could_take_back_is_named_with_its_command(policy: OwnerPolicy, advice: str) -> None:
+    told = await asked((member("desk", 28, 1e11, policy=policy, on_battery=True),))
+    assert told["infeasible"]["try"][0] == f"Let desk {advice}"
+
+
+async def test_a_setting_that_is_not_in_the_way_is_not_named() -> None:
+    policy = OwnerPolicy(never_on_battery=True)
+    told = await asked((member("desk", 16, 1e11, policy=policy, on_battery=False),))
+    assert told["infeasible"]["try"]
+    assert not any("config" in text for text in told["infeasible"]["try"])
+
+
+async def test_leaving_nobody_out_is_said_as_it_is_typed() -> None:
+    both = (member("desk", 64, 1e11), member("my lap", 16, 1e10))
+    told = await asked(both, PlanWish("m", without=("desk", "my lap")))
+    assert 'Leave nobody out: no --without desk --without "my lap".' in told["infeasible"]["try"]
 
 
 async def test_nodes_are_left_out_by_name_or_id() -> None:
