@@ -12,6 +12,7 @@ from peerinfer.api.admin import CONTEXT_MAX, NODES_MAX, POLICIES, SLOTS_MAX
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
 from peerinfer.cli.models import model_argument
+from peerinfer.cli.plan_words import marked
 from peerinfer.cli.show import note, result, result_json
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, whole_number, with_daemon
 from peerinfer.errors import BadRequest, NoPlacement
@@ -137,9 +138,9 @@ def _show(told: JsonObject, *, as_json: bool) -> int:
     if as_json:
         result_json(told)
     elif told["infeasible"] is None:
-        result(plan_text(told))
+        result(plan_text(marked(told)))
     else:
-        note(plan_text(told))
+        note(plan_text(marked(told)))
     if told["infeasible"] is None:
         return 0
     if as_json:

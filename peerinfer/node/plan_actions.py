@@ -112,12 +112,17 @@ async def plan_report(look: Look, solve: Solve) -> JsonObject:
         problem = look.problem(is_lenient=is_lenient)
         with contextlib.suppress(NoPlacement):
             plan = await solve(problem)
-            return report(await asyncio.to_thread(explain, problem, plan, place), look.engines())
+            told = report(await asyncio.to_thread(explain, problem, plan, place), look.engines())
+            return {**told, "guessed": _guessed(problem)}
     bits = quantisation_bits(look.model.quantisation)
-    told = await asyncio.to_thread(
-        explain_none, look.problem(is_lenient=True), place, waivers=look.waivers(), bits=bits
-    )
-    return report(told, look.engines())
+    problem = look.problem(is_lenient=True)
+    none = await asyncio.to_thread(explain_none, problem, place, waivers=look.waivers(), bits=bits)
+    return {**report(none, look.engines()), "guessed": _guessed(problem)}
+
+
+def _guessed(problem: Problem) -> list[JsonObject]:
+    """The nodes whose speed was not measured: what is predicted of them is a guess by their devices."""
+    return [{"node": node.node, "name": node.name} for node in problem.nodes if node.is_guessed]
 
 
 def _what_limits(member: Member) -> str:

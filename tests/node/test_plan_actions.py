@@ -49,6 +49,14 @@ async def test_the_mesh_as_it_is_is_planned_for() -> None:
     assert told["predicted"]["tokens_per_s"] == pytest.approx(5.0, rel=0.01)
     assert "desk holds it whole" in told["summary"]
     assert [one["name"] for one in told["excluded"]] == ["lap"]
+    assert told["guessed"] == []
+
+
+async def test_what_was_not_measured_is_named_as_a_guess() -> None:
+    told = await asked((member("desk", 64, 1e11), member("lap", 64)))
+    assert told["guessed"] == [{"node": "l" * 32, "name": "lap"}]
+    short = await asked((member("desk", 8),))
+    assert (short["stages"], [one["name"] for one in short["guessed"]]) == ([], ["desk"])
 
 
 async def test_an_owner_who_is_in_the_way_is_named() -> None:
