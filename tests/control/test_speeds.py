@@ -54,6 +54,32 @@ def test_a_laptops_gpu_is_not_its_desktop_namesake() -> None:
     assert prior(DEVICES, "cuda").bytes_per_s < prior((Device("cuda", "NVIDIA GeForce RTX 3090"),), "cuda").bytes_per_s
 
 
+@pytest.mark.parametrize("name", [entry for entry in BANDWIDTHS if "laptop" not in entry and entry.startswith("rtx")])
+def test_no_laptop_is_taken_for_a_desktop_whether_its_own_figure_is_known_or_not(name: str) -> None:
+    found = published_gb_per_s(f"NVIDIA GeForce {name} Laptop GPU".upper())
+    own = BANDWIDTHS.get(f"{name} laptop")
+    assert found == own or (own is None and found < BANDWIDTHS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "gb_per_s"),
+    [
+        ("NVIDIA GeForce RTX 3080 Ti Laptop GPU", 512),
+        ("NVIDIA GeForce RTX 2080 with Max-Q Design", 384),
+        ("NVIDIA GeForce RTX 3090 Laptop GPU", 0),  # there is none: rather no figure than a desktop's
+        ("NVIDIA A100-SXM4-80GB", 2039),
+        ("AMD Radeon RX 7900 XT/7900 XTX/7900 GRE", 800),
+        ("AMD graphics 0x744c", 576),
+        ("Intel graphics 0x56a1", 512),
+        ("AMD graphics 0x744", 0),
+        ("NVIDIA GeForce RTX 30600", 0),
+        ("", 0),
+    ],
+)
+def test_words_are_whole_and_of_equals_the_slowest_counts(name: str, gb_per_s: float) -> None:
+    assert published_gb_per_s(name) == gb_per_s
+
+
 @pytest.mark.parametrize("name", BANDWIDTHS)
 def test_every_name_means_itself(name: str) -> None:
     assert published_gb_per_s(name.upper()) == BANDWIDTHS[name]
