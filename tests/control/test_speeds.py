@@ -68,7 +68,7 @@ def test_no_laptop_is_taken_for_a_desktop_whether_its_own_figure_is_known_or_not
         ("NVIDIA GeForce RTX 2080 with Max-Q Design", 384),
         ("NVIDIA GeForce RTX 3090 Laptop GPU", 0),  # there is none: rather no figure than a desktop's
         ("NVIDIA A100-SXM4-80GB", 2039),
-        ("AMD Radeon RX 7900 XT/7900 XTX/7900 GRE", 800),
+        ("AMD Radeon RX 7900 XT/7900 XTX/7900 GRE", 576),
         ("AMD graphics 0x744c", 576),
         ("Intel graphics 0x56a1", 512),
         ("AMD graphics 0x744", 0),
