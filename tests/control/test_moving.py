@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerinfer.control import moves as module
 from peerinfer.control.messages import UnloadRequest
 from peerinfer.control.moves import AGAIN_S, BETTERED_S, GAIN, HORIZON_S, PAUSE_S, ROUND_S, ROUNDS, Weighed
 from peerinfer.control.state import InstanceState
@@ -246,3 +247,11 @@ def test_an_unload_leaves_loads_of_other_models_waiting() -> None:
     assert refused.code == UnknownModel.code
     house.run(house.load_s + 10)
     assert [instance.state for instance in house.leader.instances] == [InstanceState.READY]
+
+
+def test_only_so_many_wishes_are_watched_and_the_others_serve_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCHED_MAX", 0)
+    house = loaded({A: runs(3000), B: runs(500)})
+    house.run(600)
+    assert (moves(house), house.leader._moves._watched) == ([], {})
+    assert house.leader.instances[0].state is InstanceState.READY
