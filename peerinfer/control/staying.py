@@ -10,7 +10,7 @@ from peerinfer.control.placed import Placed
 from peerinfer.control.problems import why_not_now, why_unwelcome
 from peerinfer.gossip.liveness import Liveness
 
-NOWHERE: Final = "It stays, for the other nodes cannot hold it now."
+NOWHERE: Final = "It stays, for it fits nowhere else now."
 NAMED: Final = "It stays, for its nodes were named when it was loaded."
 FAILED: Final = "It stays, for moving it failed; that is tried again in a while."
 """What follows the reason to leave a node."""

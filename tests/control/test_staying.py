@@ -60,7 +60,7 @@ def test_a_model_that_cannot_leave_a_node_says_so() -> None:
     house = loaded({A: runs(500), B: small})
     house.tell(A, policy=EXCLUDED)
     house.run(ROUND_S * 2)
-    assert reason(house) == f"a {KEPT_OUT}. It stays, for the other nodes cannot hold it now."
+    assert reason(house) == f"a {KEPT_OUT}. It stays, for it fits nowhere else now."
     house.tell(A, policy=OwnerPolicy())
     house.run(ROUND_S * 2)
     assert reason(house) == ""
