@@ -29,7 +29,7 @@ def test_settings_take_effect_at_once_and_stay(daemon: Daemon) -> None:
     assert daemon.verb("config", "exclude", "yes") == {"exclude": True}
     sentence = daemon.verb("plan", "tiny", "--context", "512", code=1)
     assert "config exclude" in sentence
-    assert "Let desk give more" in sentence
+    assert "Let desk take part: its owner keeps it out; `peerinfer config exclude no` there." in sentence
     assert "kept out by its owner" in daemon.verb("load", "tiny", "--context", "512", code=1)
     assert "memory-limit is a number" in daemon.verb("config", "memory-limit", "some", code=1)
     daemon.stop()
