@@ -255,3 +255,15 @@ def test_only_so_many_wishes_are_watched_and_the_others_serve_on(monkeypatch: py
     house.run(600)
     assert (moves(house), house.leader._moves._watched) == ([], {})
     assert house.leader.instances[0].state is InstanceState.READY
+
+
+def test_an_owner_who_wants_back_what_was_just_moved_to_him_waits_no_two_minutes() -> None:
+    house = loaded({A: runs(3000), B: runs(500)})
+    house.run(PAUSE_S + SOON_S)
+    ((moved_at, nodes),) = moves(house)
+    house.run(house.load_s)
+    house.tell(B, policy=EXCLUDED)
+    house.run(PAUSE_S)
+    (_, (left_at, back)) = moves(house)
+    assert (nodes, back) == ("b", "a")
+    assert left_at - moved_at < PAUSE_S, "only what failed waits"
