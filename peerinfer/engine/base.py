@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,12 @@ CACHE_TYPES = (*WHOLE_CACHE_TYPES, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_
 """Types of a KV cache that llama.cpp can compute with (`common/arg.cpp`)."""
 TokenIds = npt.NDArray[np.int32]
 """Token ids, shape (tokens,)."""
+Progress = Callable[[float], None]
+"""Told the share of loading that is done, 0 … 1."""
+LLAMA = "llama.cpp"
+MLX = "mlx"
+ENGINES = (LLAMA, MLX)
+"""The engines, by the names that people and programs see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +154,8 @@ class StageSpec:
     """One of `CACHE_TYPES`: how keys are kept in the KV cache."""
     cache_type_v: str = "f16"
     """One of `CACHE_TYPES`: how values are kept. A type of less than 16 bits needs flash attention."""
-    options: tuple[tuple[str, str], ...] = field(default=())
-    """Engine-specific options."""
+    engine: str = LLAMA
+    """One of `ENGINES`."""
 
 
 def check_options(spec: StageSpec) -> None:

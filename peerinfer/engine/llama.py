@@ -8,8 +8,7 @@ that norm and head are never computed. Source: llama.cpp `src/llama-context.cpp`
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ import numpy as np
 import psutil
 from gguf.constants import GGMLQuantizationType
 
-from peerinfer.engine.base import Hidden, Logits, StageSpec, TokenIds, check_options
-from peerinfer.engine.llama_native import Batch, HiddenTap, NativeLog, Piece, llama
+from peerinfer.engine.base import Hidden, Logits, Progress, StageSpec, TokenIds, check_options
+from peerinfer.engine.batching import batching_pays
+from peerinfer.engine.llama_native import Batch, HiddenTap, NativeLog, llama
+from peerinfer.engine.rows import Piece, pieces
 from peerinfer.errors import EngineError, UnsupportedModel
 from peerinfer.models.architectures import architecture
 from peerinfer.models.embedding import EmbeddingTable
@@ -26,18 +27,11 @@ from peerinfer.models.facts import cache_bytes, model_facts
 from peerinfer.models.model_file import read_model
 from peerinfer.net.frames import Row
 
-BATCH_GAIN = 0.7
-"""Rows of several sequences run as one batch only if that takes less than this share of running them singly:
-on CPUs it often does not pay, and single rows give bit-equal results whoever else is served."""
-CALIBRATION_STEPS = 3
-
 _FLASH_ATTENTION: dict[str, int] = {
     "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
-
-Progress = Callable[[float], None]
 
 
 class LlamaStage:
@@ -63,7 +57,8 @@ class LlamaStage:
         self._context: Any = self._make_context()
         self._memory: Any = llama.llama_get_memory(self._context)
         self._batch = Batch(spec.chunk)
-        self.batch_rows = self._batching_pays() if spec.slots > 1 else False
+        self.batch_rows = False
+        self.batch_rows = batching_pays(self, lambda: llama.llama_memory_clear(self._memory, True))
 
     def _make_tap(self, input_tensor: str) -> HiddenTap | None:
         trunk = self.spec.kind == "trunk"
@@ -119,7 +114,7 @@ class LlamaStage:
             out = np.empty((total, spec.n_embd), np.float32)
         else:
             out = np.empty((sum(row.sample for row in rows), spec.n_vocab), np.float32)
-        for call in self._calls(rows):
+        for call in pieces(rows, spec.chunk, together=self.batch_rows):
             self._decode(call, tokens, hidden, out)
         return out
 
@@ -141,25 +136,6 @@ class LlamaStage:
     def kv_bytes(self) -> int:
         """Bytes of the KV cache, by the model's own shape and the types of the cache."""
         return self._token_bytes * self.spec.layers * self.spec.context * self.spec.slots
-
-    def _calls(self, rows: Sequence[Row]) -> Iterator[list[Piece]]:
-        """Cuts rows into decode calls: long rows by chunks, single tokens together if batching pays."""
-        singles: list[Piece] = []
-        source = target = 0
-        for row in rows:
-            for done in range(0, row.count, self.spec.chunk):
-                count = min(self.spec.chunk, row.count - done)
-                last = done + count == row.count
-                piece = Piece(row.slot, row.position + done, count, source + done, target, row.sample and last)
-                if count == 1 and self.batch_rows:
-                    singles.append(piece)
-                else:
-                    yield [piece]
-            source += row.count
-            target += row.sample
-        singles.sort(key=lambda piece: piece.slot)
-        for start in range(0, len(singles), self.spec.chunk):
-            yield singles[start : start + self.spec.chunk]
 
     def _decode(self, call: list[Piece], tokens: TokenIds | None, hidden: Hidden | None, out: Hidden) -> None:
         trunk = self.spec.kind == "trunk"
@@ -185,25 +161,6 @@ class LlamaStage:
             if piece.sample:
                 logits = llama.llama_get_logits_ith(self._context, at - 1)
                 out[piece.target] = np.ctypeslib.as_array(logits, (self.spec.n_vocab,))
-
-    def _batching_pays(self) -> bool:
-        """Measures one batch of a row per slot against the same rows one by one, on zeros, and forgets them."""
-        spec = self.spec
-        rows = [Row(slot, 0, 0, 1, True) for slot in range(spec.slots)]
-        tokens = np.zeros(spec.slots, np.int32) if spec.first else None
-        hidden = None if spec.first else np.zeros((spec.slots, spec.n_embd), np.float32)
-        seconds: dict[bool, float] = {}
-        for together in (False, True):
-            self.batch_rows = together
-            best = float("inf")
-            for _ in range(CALIBRATION_STEPS):
-                llama.llama_memory_clear(self._memory, True)
-                start = time.perf_counter()
-                self.forward(rows, tokens, hidden)
-                best = min(best, time.perf_counter() - start)
-            seconds[together] = best
-        llama.llama_memory_clear(self._memory, True)
-        return seconds[True] < BATCH_GAIN * seconds[False]
 
 
 def offloads() -> bool:

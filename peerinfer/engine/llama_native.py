@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peerinfer.engine.base import Hidden, TokenIds
+from peerinfer.engine.rows import Piece
 
 llama: Any = llama_cpp
 """The ctypes module; it carries no types."""
@@ -121,18 +121,27 @@ class HiddenTap:
         self.rows_in += size // width
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Part of a row in one decode call."""
+class LayerTap(HiddenTap):
+    """Reads the hidden states behind every layer, and lets the graph go on: what a parity check compares."""
 
-    slot: int
-    position: int
-    count: int
-    source: int
-    """First token in the step's input."""
-    target: int
-    """Row in the step's logits."""
-    sample: bool
+    def __init__(self, layers: int, input_tensor: str, tokens: int, width: int) -> None:
+        super().__init__(0, input_tensor)
+        names = {f"l_out-{layer}".encode(): layer for layer in range(layers)}
+        self.states: Hidden = np.zeros((layers, tokens, width), np.float32)
+        enter = self.callback
+        name_of: Callable[[int], bytes] = self._library.ggml_get_name
+
+        def callback(tensor: int, ask: bool, data: object) -> bool:
+            layer = names.get(name_of(tensor))
+            if layer is None:
+                return bool(enter(tensor, ask, data))
+            if not ask:
+                self._sink, self.rows = self.states[layer], 0
+                self._read(tensor)
+            return True
+
+        self.callback = llama.ggml_backend_sched_eval_callback(callback)
+        self._inner = enter
 
 
 class Batch:
