@@ -156,6 +156,8 @@ class StageSpec:
     """One of `CACHE_TYPES`: how values are kept. A type of less than 16 bits needs flash attention."""
     engine: str = LLAMA
     """One of `ENGINES`."""
+    record_path: str = ""
+    """Where the fingerprint of this stage is kept for parity checks; empty keeps none."""
 
 
 def check_options(spec: StageSpec) -> None:

@@ -9,6 +9,7 @@ LOAD: Final = 1
 STEP: Final = 2
 FACTS: Final = 3
 CALIBRATE: Final = 4
+ABILITY: Final = 5
 """Calls to a stage: see `worker.py`."""
 
 TIMES: Final = struct.Struct("<III")

@@ -37,6 +37,9 @@ _FLASH_ATTENTION: dict[str, int] = {
 class LlamaStage:
     """One stage of a model in this process. See `StageEngine` for the contract."""
 
+    reads_layers = False
+    """Whether hidden states are read behind every layer: see `llama_reference.py`."""
+
     def __init__(self, spec: StageSpec, progress: Progress) -> None:
         """Loads the shard.
 
@@ -87,7 +90,7 @@ class LlamaStage:
         params.n_seq_max = spec.slots
         params.kv_unified = False
         params.n_batch = params.n_ubatch = params.n_outputs_max = spec.chunk
-        params.n_outputs_max_per_seq = spec.chunk if spec.kind == "trunk" else 1
+        params.n_outputs_max_per_seq = spec.chunk if spec.kind == "trunk" or self.reads_layers else 1
         threads = spec.threads or psutil.cpu_count(logical=False) or 1
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = _FLASH_ATTENTION[spec.flash_attention]

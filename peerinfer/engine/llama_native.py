@@ -141,7 +141,6 @@ class LayerTap(HiddenTap):
             return True
 
         self.callback = llama.ggml_backend_sched_eval_callback(callback)
-        self._inner = enter
 
 
 class Batch:

@@ -17,8 +17,8 @@ from mlx import nn
 
 from peerinfer.engine.base import WHOLE_CACHE_TYPES, Hidden, Logits, Progress, StageSpec, TokenIds, check_options
 from peerinfer.engine.batching import batching_pays
-from peerinfer.engine.mlx_families import FUSED_HEADS, Family, Numbers, factors_name, norm, numbers, rope
-from peerinfer.engine.mlx_layers import Cache, Linear
+from peerinfer.engine.mlx_families import FUSED_HEADS, Family, Numbers, factors_name, norm, numbers, put, rope
+from peerinfer.engine.mlx_layers import Cache, Linear, evaluate, to_numpy
 from peerinfer.engine.mlx_weights import WeightReader
 from peerinfer.engine.rows import Piece, pieces
 from peerinfer.errors import CorruptModel, EngineError, UnsupportedModel
@@ -61,7 +61,7 @@ class MlxStage:
         self.conversion_loss = reader.loss.relative
         told, kinds = self._numbers, self._cache_kinds
         self._caches = [Cache(spec.slots, told.kv_heads, spec.context, told.head_size, kinds) for _ in self._blocks]
-        mx.eval([(cache.keys, cache.values) for cache in self._caches])
+        evaluate([(cache.keys, cache.values) for cache in self._caches])
         self.batch_rows = False
         self.batch_rows = batching_pays(self, lambda: None)
 
@@ -96,6 +96,19 @@ class MlxStage:
         each = sum(kind.size for kind in self._cache_kinds) * told.kv_heads * told.head_size
         return each * spec.layers * spec.context * spec.slots
 
+    def layer(self, number: int, states: Hidden) -> Hidden:
+        """One layer alone, on a sequence in slot 0 from position 0 on: for `parity.py`. (tokens, n_embd) both ways."""
+        piece = Piece(0, 0, len(states), 0, 0, False)
+        window = self._numbers.window if self._numbers.slides[number] else 0
+        sight, cache = _Sight([piece], window), self._caches[number]
+        cache.aim([0], [0], 0, sight.first)
+        made: mx.array = self._blocks[number](mx.array(states)[None], sight.mask, cache)
+        return to_numpy(made[0])
+
+    def logits(self, states: Hidden) -> Logits:
+        """Norm and head on hidden states, shape (tokens, n_embd). Raises `EngineError` on a stage without a head."""
+        return to_numpy(self._squeezed(mx.array(states)))
+
     def _run(self, call: list[Piece], hidden: Hidden, out: Hidden) -> None:
         """One call: one sequence of several tokens, or several sequences of one token each."""
         single = len(call) == 1
@@ -105,10 +118,10 @@ class MlxStage:
         states = mx.array(taken)[None] if single else mx.array(taken)[:, None]
         try:
             states = self._through(call, states)
-            states = states.reshape(-1, states.shape[-1])
-            if self._norm is None or self._head is None:
+            states = states.flatten(0, 1)
+            if self.spec.kind == "trunk":
                 where: Any = slice(first.source, first.source + first.count) if single else source
-                out[where] = np.array(states)
+                out[where] = to_numpy(states)
                 return
             self._write_logits(call, states, out)
         except (RuntimeError, ValueError) as error:
@@ -123,19 +136,22 @@ class MlxStage:
             way = ways[slides]
             cache.aim(slots, positions, offset, way.first)
             states = block(states, way.mask, cache)
-        mx.eval(states, [(cache.keys, cache.values) for cache in self._caches])
+        evaluate(states, [(cache.keys, cache.values) for cache in self._caches])
         return states
 
     def _write_logits(self, call: list[Piece], states: mx.array, out: Logits) -> None:
         ends = np.cumsum([piece.count for piece in call]) - 1
         wanted = [(piece.target, int(end)) for piece, end in zip(call, ends, strict=True) if piece.sample]
-        if not wanted or self._norm is None or self._head is None:
-            return
-        logits = self._head(self._norm(states[mx.array([end for _, end in wanted])]))
-        cap = self._numbers.logit_cap
-        if cap:
-            logits = mx.tanh(logits / cap) * cap
-        out[[target for target, _ in wanted]] = np.array(logits)
+        if wanted:
+            logits = self._squeezed(states[mx.array([end for _, end in wanted])])
+            out[[target for target, _ in wanted]] = to_numpy(logits)
+
+    def _squeezed(self, states: mx.array) -> mx.array:
+        """Norm, head, and the bound that some models set to their logits."""
+        if self._norm is None or self._head is None:
+            raise EngineError("A trunk has no head.")
+        logits, cap = self._head(self._norm(states)), self._numbers.logit_cap
+        return mx.tanh(logits / cap) * cap if cap else logits
 
 
 class _Sight:
@@ -181,27 +197,27 @@ class _Loader:
             progress((layer + 1) / self._spec.layers)
         return made
 
-    def _block(self, layer: int, factors: np.ndarray | None) -> Any:
+    def _block(self, layer: int, factors: Hidden | None) -> Any:
         told, slides = self._told, self._told.slides[layer]
         block = self._family.block(told, slides=slides, layers=len(told.slides))
         on_gpu = mx.default_device() == mx.Device(mx.gpu)
         is_fused = on_gpu and told.head_size in FUSED_HEADS and told.architecture != "gemma2"
         out = mx.float16 if is_fused else mx.float32
-        _put(block, "self_attn.rope", rope(self._header, factors, slides=slides, out=out))
+        put(block, "self_attn.rope", rope(self._header, factors, slides=slides, out=out))
         parts = {(stem, part): tensor for stem, part, tensor in self._by_layer.get(layer, [])}
         for stem, path in self._family.rules.names.items():
             weight, bias = parts.get((stem, "weight")), parts.get((stem, "bias"))
             if weight is None:
                 raise CorruptModel(f"{self._header.name} is damaged: layer {layer} has no {stem!r}. Fetch it again.")
             if "norm" in stem:
-                _put(block, path, norm(self._reader.vector(weight), told.norm_epsilon))
+                put(block, path, norm(self._reader.vector(weight), told.norm_epsilon))
             else:
-                _put(block, path, Linear(self._reader.matrix(weight), self._reader.vector(bias) if bias else None))
+                put(block, path, Linear(self._reader.matrix(weight), self._reader.vector(bias) if bias else None))
         return block
 
-    def _factors(self) -> np.ndarray | None:
+    def _factors(self) -> Hidden | None:
         tensor = self._header.by_name.get(factors_name(self._header, self._spec.context))
-        return None if tensor is None else np.array(self._reader.vector(tensor))
+        return None if tensor is None else to_numpy(self._reader.vector(tensor))
 
 
 def _ends(header: GgufHeader, told: Numbers, reader: WeightReader) -> tuple[nn.RMSNorm, Linear]:
@@ -210,16 +226,6 @@ def _ends(header: GgufHeader, told: Numbers, reader: WeightReader) -> tuple[nn.R
         raise CorruptModel(f"{header.name} is damaged: it has no final norm. Fetch or convert it again.")
     final = norm(reader.vector(header.by_name[NORM_TENSOR]), told.norm_epsilon)
     return final, Linear(reader.matrix(head))
-
-
-def _put(block: Any, path: str, module: Any) -> None:
-    """Replaces the module at a path. Raises `UnsupportedModel` if the block has none there."""
-    *above, name = path.split(".")
-    for step in above:
-        block = getattr(block, step, None)
-    if not hasattr(block, name):
-        raise UnsupportedModel(f"The blocks of the installed mlx-lm have no {path!r}. Run this model with llama.cpp.")
-    setattr(block, name, module)
 
 
 def _cache_kinds(spec: StageSpec) -> tuple[mx.Dtype, mx.Dtype]:
@@ -239,6 +245,6 @@ def _check_room(header: GgufHeader, kv_bytes: int) -> None:
     weights = sum(np.prod(one.shape, dtype=np.float64) * mlx_bytes_per_weight(one.type) for one in header.tensors)
     if weights + kv_bytes > limit:
         raise EngineError(
-            f"These layers need {(weights + kv_bytes) / 1e9:.1f} GB in MLX, and Metal allows {limit / 1e9:.1f} GB here. "
+            f"These layers need {(weights + kv_bytes) / 1e9:.1f} GB, and Metal allows {limit / 1e9:.1f} GB here. "
             "Use a smaller context or fewer slots, or let more machines share the model."
         )

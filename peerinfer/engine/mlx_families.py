@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
 from mlx import nn
 
-from peerinfer.engine.mlx_layers import Rope
+from peerinfer.engine.mlx_layers import Cache, Rope, evaluate
 from peerinfer.errors import CorruptModel, UnsupportedModel
 from peerinfer.models.architecture_rules import WINDOW_KEY, number
 from peerinfer.models.architectures import architecture
@@ -138,7 +139,7 @@ def _moved(module: str) -> str:
     )
 
 
-def rope(header: GgufHeader, factors: np.ndarray | None, *, slides: bool, out: mx.Dtype) -> Rope:
+def rope(header: GgufHeader, factors: npt.NDArray[np.float32] | None, *, slides: bool, out: mx.Dtype) -> Rope:
     """How a layer turns positions. `factors` are those of its pairs by which angles are divided, if it has some."""
     name = header.text("general.architecture")
     size = number(header, "attention.key_length", number(header, "embedding_length") // _heads(header))
@@ -180,3 +181,45 @@ def norm(weight: mx.array, epsilon: float) -> nn.RMSNorm:
     made = nn.RMSNorm(weight.size, eps=epsilon)
     made.weight = weight
     return made
+
+
+def put(block: Any, path: str, module: Any) -> None:
+    """Replaces the module at a path in a block. Raises `UnsupportedModel` if the block has none there."""
+    *above, name = path.split(".")
+    for step in above:
+        block = getattr(block, step, None)
+    if not hasattr(block, name):
+        raise UnsupportedModel(f"The blocks of the installed mlx-lm have no {path!r}. Run this model with llama.cpp.")
+    setattr(block, name, module)
+
+
+_TRIAL: Final = Numbers("", 32, 4, 4, 8, 32, 1e-5, [False], 0, 0.0)
+
+
+def try_family(name: str) -> None:
+    """Builds a layer of an architecture and runs it once. Raises `UnsupportedModel` if `mlx_lm` has it otherwise."""
+    family = Family(name)
+    told = replace(_TRIAL, architecture=name)
+    block = family.block(told, slides=False, layers=1)
+    for path in family.rules.names.values():
+        if "norm" in path:
+            put(block, path, norm(mx.ones(_width(block, path)), told.norm_epsilon))
+    put(block, "self_attn.rope", Rope(mx.ones(told.head_size // 2), neighbours=False, magnitude=1.0, out=mx.float32))
+    cache = Cache(1, told.kv_heads, 1, told.head_size, (mx.float16, mx.float16))
+    cache.aim([0], [0], 0, 0)
+    try:
+        states: mx.array = block(mx.zeros((1, 1, told.width)), None, cache)
+        evaluate(states)
+    except (TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise UnsupportedModel(f"{_moved(family.rules.module)} ({type(error).__name__}: {error})") from None
+    if states.shape != (1, 1, told.width):
+        raise UnsupportedModel(_moved(family.rules.module))
+
+
+def _width(block: Any, path: str) -> int:
+    """Numbers that the norm at a path works on. Raises `UnsupportedModel` if there is none."""
+    for step in path.split("."):
+        block = getattr(block, step, None)
+    if block is None:
+        raise UnsupportedModel(f"The blocks of the installed mlx-lm have no {path!r}. Run this model with llama.cpp.")
+    return int(block.weight.size)

@@ -7,8 +7,11 @@ hidden states overflow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
 from mlx import nn
 
 from peerinfer.engine.mlx_weights import Matrix
@@ -26,7 +29,7 @@ class Linear(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         x = x.astype(mx.float32)
         matrix = self.matrix
-        if matrix.bits:
+        if matrix.scales is not None:
             y = mx.quantized_matmul(
                 x, matrix.weight, matrix.scales, matrix.biases, transpose=True, group_size=GROUP, bits=matrix.bits
             )
@@ -101,3 +104,14 @@ class Cache:
         if high - low == len(self._slots):  # neighbours, which is the rule: no copy
             return held[low:high, :, self._from : end]
         return held[:, :, self._from : end][mx.array(list(self._slots))]
+
+
+def evaluate(*arrays: object) -> None:
+    """Computes arrays, in lists and tuples too: `mx.eval`, whose arguments have no types."""
+    module: Any = mx
+    module.eval(*arrays)
+
+
+def to_numpy(array: mx.array) -> npt.NDArray[np.float32]:
+    """The numbers of an array, as float32."""
+    return np.asarray(array.astype(mx.float32), dtype=np.float32)

@@ -10,10 +10,13 @@ Formats: llama.cpp `ggml/src/ggml-common.h`; MLX `mlx.core.quantize`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import mlx.core as mx
 import numpy as np
@@ -32,6 +35,8 @@ Scales = Callable[[Bytes], tuple[Floats, Floats]]
 
 SLICE_WEIGHTS: Final = 1 << 22
 """Converted at once: 16 MiB of float32, so that a large tensor does not need room for itself several times."""
+THREADS_MAX: Final = 8
+"""That convert at once; each works on a slice."""
 SCALE_TINY: Final = 1e-30
 """A smaller scale stands for zero: its group's weights are all the same."""
 
@@ -63,64 +68,38 @@ class Loss:
 
 
 class WeightReader:
-    """Reads tensors of one file, converts them, and keeps account of the loss."""
+    """Reads tensors of one file, converts them on several threads, and keeps account of the loss."""
 
     def __init__(self, path: Path) -> None:
         self.loss = Loss()
         self._path = path
         self._file = path.open("rb", buffering=0)
+        self._pool = ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1), "weights")
 
     def close(self) -> None:
         """Closes the file."""
+        self._pool.shutdown(cancel_futures=True)
         self._file.close()
 
     def vector(self, tensor: TensorInfo) -> mx.array:
         """A norm's weights or a bias, as float32."""
-        return mx.array(_floats(self._blocks(tensor, 0, 1), tensor.type).reshape(-1))
+        return mx.array(_floats(self._blocks(tensor, 0, 1, 1), tensor.type).reshape(-1))
 
     def matrix(self, tensor: TensorInfo) -> Matrix:
         """The weights of a linear layer. Raises `UnsupportedModel` for a type that nobody can read."""
         columns, rows = tensor.shape[0], int(np.prod(tensor.shape[1:], dtype=np.int64))
-        parts = list(self._parts(tensor, rows, columns))
-        weight = mx.concatenate([part.weight for part in parts]) if len(parts) > 1 else parts[0].weight
-        if not parts[0].bits:
-            mx.eval(weight)
-            return Matrix(weight)
-        scales = mx.concatenate([part.scales for part in parts if part.scales is not None])
-        biases = mx.concatenate([part.biases for part in parts if part.biases is not None])
-        mx.eval(weight, scales, biases)
-        return Matrix(weight, scales, biases, parts[0].bits)
-
-    def _parts(self, tensor: TensorInfo, rows: int, columns: int) -> Iterator[Matrix]:
         step = max(1, SLICE_WEIGHTS // columns)
-        for first in range(0, rows, step):
-            blocks = self._blocks(tensor, first, min(step, rows - first), rows)
-            if tensor.type in HALF_TYPES:
-                yield _half(blocks, tensor.type, columns)
-                continue
-            weights = _floats(blocks, tensor.type).reshape(-1, columns)
-            if tensor.type is GGMLQuantizationType.F32 or columns % GROUP:
-                yield Matrix(mx.array(weights))
-            else:
-                yield self._grouped(blocks, weights, tensor.type)
+        ranges = [(first, min(step, rows - first)) for first in range(0, rows, step)]
+        waves = [ranges[at : at + THREADS_MAX] for at in range(0, len(ranges), THREADS_MAX)]
+        slices: list[Slice] = []
+        for wave in waves:  # what was read and not yet converted stays bounded
+            blocks = [self._blocks(tensor, *each, rows) for each in wave]
+            slices += self._pool.map(partial(_converted, kind=tensor.type, columns=columns), blocks)
+        self.loss.error += sum(each.error for each in slices)
+        self.loss.total += sum(each.total for each in slices)
+        return _joined(slices, tensor.type)
 
-    def _grouped(self, blocks: Bytes, weights: Floats, kind: GGMLQuantizationType) -> Matrix:
-        rows, columns = weights.shape
-        groups = weights.reshape(-1, GROUP)
-        bits = mlx_bits(kind)
-        told = _SCALES.get(kind)
-        scale, bias = told(blocks) if told else _spread(groups, bits)
-        safe = np.where(np.abs(scale) > SCALE_TINY, scale, np.float32(1))
-        numbers = np.rint((groups - bias[:, None]) / safe[:, None])
-        np.clip(numbers, 0, (1 << bits) - 1, out=numbers)
-        off = groups - (numbers * scale[:, None] + bias[:, None])
-        self.loss.error += float(np.vdot(off, off))
-        self.loss.total += float(np.vdot(groups, groups))
-        packed = _packed(numbers.astype(np.uint8).reshape(rows, columns), bits)
-        shape = (rows, columns // GROUP)
-        return Matrix(mx.array(packed), mx.array(scale.reshape(shape)), mx.array(bias.reshape(shape)), bits)
-
-    def _blocks(self, tensor: TensorInfo, first: int, count: int, rows: int = 1) -> Bytes:
+    def _blocks(self, tensor: TensorInfo, first: int, count: int, rows: int) -> Bytes:
         """The blocks of `count` of the tensor's rows, shape (blocks, bytes of a block). Raises `CorruptModel`."""
         row_bytes = tensor.n_bytes // rows
         data = np.empty(row_bytes * count, np.uint8)
@@ -128,6 +107,60 @@ class WeightReader:
         if self._file.readinto(data.data) != data.nbytes:
             raise CorruptModel(f"{self._path.name} became shorter while it was read. Fetch it again.")
         return data.reshape(-1, GGML_QUANT_SIZES[tensor.type][1])
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some rows of a matrix, converted."""
+
+    weight: npt.NDArray[Any]
+    """Packed numbers of `bits` bits, or weights if that is 0."""
+    scale: Floats | None = None
+    bias: Floats | None = None
+    bits: int = 0
+    error: float = 0.0
+    total: float = 0.0
+    """Sums of squares, as in `Loss`."""
+
+
+def _converted(blocks: Bytes, kind: GGMLQuantizationType, columns: int) -> Slice:
+    if kind in HALF_TYPES:
+        return Slice(blocks.view(np.float16 if kind is GGMLQuantizationType.F16 else np.uint16).reshape(-1, columns))
+    if kind is GGMLQuantizationType.F32 or columns % GROUP:
+        return Slice(_floats(blocks, kind).reshape(-1, columns))
+    bits = mlx_bits(kind)
+    told, repacked = _SCALES.get(kind), _REPACKED.get(kind)
+    if told and repacked:
+        scale, bias = told(blocks)
+        words = np.ascontiguousarray(repacked(blocks)).reshape(-1, columns * bits // 8).view("<u4")
+        shape = (len(words), columns // GROUP)
+        return Slice(words, scale.reshape(shape), bias.reshape(shape), bits)
+    groups = _floats(blocks, kind).reshape(-1, GROUP)
+    scale, bias = told(blocks) if told else _spread(groups, bits)
+    return _rounded(groups, scale, bias, bits, columns)
+
+
+def _rounded(groups: Floats, scale: Floats, bias: Floats, bits: int, columns: int) -> Slice:
+    """Each weight as the nearest number that its group can say."""
+    safe = np.where(np.abs(scale) > SCALE_TINY, scale, np.float32(1))
+    numbers = np.rint((groups - bias[:, None]) / safe[:, None])
+    np.clip(numbers, 0, (1 << bits) - 1, out=numbers)
+    off = groups - (numbers * scale[:, None] + bias[:, None])
+    packed = _packed(numbers.astype(np.uint8).reshape(-1, columns), bits)
+    shape = (len(packed), columns // GROUP)
+    sums = float(np.vdot(off, off)), float(np.vdot(groups, groups))
+    return Slice(packed, scale.reshape(shape), bias.reshape(shape), bits, *sums)
+
+
+def _joined(slices: Sequence[Slice], kind: GGMLQuantizationType) -> Matrix:
+    weight = mx.array(np.concatenate([each.weight for each in slices]))
+    if kind is GGMLQuantizationType.BF16:
+        weight = weight.view(mx.bfloat16)
+    scales = [each.scale for each in slices if each.scale is not None]
+    biases = [each.bias for each in slices if each.bias is not None]
+    if not scales:
+        return Matrix(weight)
+    return Matrix(weight, mx.array(np.concatenate(scales)), mx.array(np.concatenate(biases)), slices[0].bits)
 
 
 def _floats(blocks: Bytes, kind: GGMLQuantizationType) -> Floats:
@@ -140,18 +173,10 @@ def _floats(blocks: Bytes, kind: GGMLQuantizationType) -> Floats:
         ) from None
 
 
-def _half(blocks: Bytes, kind: GGMLQuantizationType, columns: int) -> Matrix:
-    if kind is GGMLQuantizationType.F16:
-        return Matrix(mx.array(blocks.view(np.float16).reshape(-1, columns)))
-    return Matrix(mx.array(blocks.view(np.uint16).reshape(-1, columns)).view(mx.bfloat16))
-
-
 def _packed(numbers: Bytes, bits: int) -> npt.NDArray[np.uint32]:
     """Rows of numbers as streams of bits, the lowest first, in words of 32."""
     if bits == 8:
         return numbers.view("<u4")
-    if bits == 4:
-        return (numbers[:, ::2] | (numbers[:, 1::2] << 4)).view("<u4")
     stream = (numbers[:, :, None] >> np.arange(bits, dtype=np.uint8)) & 1
     return np.packbits(stream.reshape(len(numbers), -1), axis=1, bitorder="little").view("<u4")
 
@@ -199,3 +224,28 @@ _SCALES: Final[dict[GGMLQuantizationType, Scales]] = {
     GGMLQuantizationType.Q5_K: _super,
 }
 """Types whose groups MLX can say exactly."""
+
+
+_FOUR: Final = np.uint8(4)
+_LOW: Final = np.uint8(0x0F)
+_SIGN: Final = np.uint8(0x80)
+
+
+def _pairs(numbers: Bytes) -> Bytes:
+    """Numbers of four bits, two to a byte, neighbours together, the first one low."""
+    return np.bitwise_or(numbers[..., ::2], np.left_shift(numbers[..., 1::2], _FOUR), dtype=np.uint8)
+
+
+def _repacked_halves(qs: Bytes) -> Bytes:
+    """From bytes whose low halves are the first numbers of a run and whose high halves are those behind them."""
+    low, high = np.bitwise_and(qs, _LOW, dtype=np.uint8), np.right_shift(qs, _FOUR, dtype=np.uint8)
+    return np.concatenate([_pairs(low), _pairs(high)], axis=-1)
+
+
+_REPACKED: Final[dict[GGMLQuantizationType, Callable[[Bytes], Bytes]]] = {
+    GGMLQuantizationType.Q4_0: lambda blocks: _repacked_halves(blocks[:, 2:]),
+    GGMLQuantizationType.Q4_1: lambda blocks: _repacked_halves(blocks[:, 4:]),
+    GGMLQuantizationType.Q4_K: lambda blocks: _repacked_halves(blocks[:, 16:].reshape(-1, 4, 32)),
+    GGMLQuantizationType.Q8_0: lambda blocks: np.bitwise_xor(blocks[:, 2:], _SIGN, dtype=np.uint8),
+}
+"""Types whose numbers need to be put into another order only: a tenth of the time."""

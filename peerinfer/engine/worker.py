@@ -14,9 +14,11 @@ import numpy as np
 import psutil
 
 from peerinfer.engine.base import Hidden, SampledToken, StageEngine, StageSpec
-from peerinfer.engine.calls import CALIBRATE, LOAD, STEP, TIMES
-from peerinfer.engine.llama import LlamaStage, offloads
+from peerinfer.engine.calls import ABILITY, CALIBRATE, LOAD, STEP, TIMES
+from peerinfer.engine.llama import offloads
+from peerinfer.engine.loading import load
 from peerinfer.engine.measuring import measure
+from peerinfer.engine.mlx_ability import mlx_ability
 from peerinfer.engine.orders import decode_orders
 from peerinfer.engine.sampler import sample
 from peerinfer.engine.slots import Forget, SlotTable
@@ -40,13 +42,15 @@ class StageService:
         self._facts: dict[str, int] = {}
 
     def __call__(self, kind: int, body: memoryview, emit: Emit) -> Sequence[Part]:
-        """One call: `LOAD` a stage, run a `STEP`, `CALIBRATE`, or tell `FACTS`."""
+        """One call: `LOAD` a stage, run a `STEP`, `CALIBRATE`, tell `FACTS`, or the `ABILITY` of MLX."""
         if kind == LOAD:
             return [self._load(body, emit)]
         if kind == STEP:
             return self._step(body)
         if kind == CALIBRATE:
             return [self._calibrate()]
+        if kind == ABILITY:
+            return [pack(mlx_ability())]
         memory_bytes = psutil.Process().memory_info().rss
         now = {"rss_bytes": memory_bytes, "slots": self._slots.occupied, "offloads": int(offloads())}
         return [pack({**self._facts, **now})]
@@ -61,10 +65,8 @@ class StageService:
                 told = share
                 emit(pack(share))
 
-        engine = LlamaStage(spec, progress)
-        self._engine = engine
+        self._engine, self._facts = load(spec, progress)
         self._slots = SlotTable(spec.slots, spec.context)
-        self._facts = {"kv_bytes": engine.kv_bytes, "batch_rows": int(engine.batch_rows)}
         return pack(self._facts)
 
     def _calibrate(self) -> bytes:
