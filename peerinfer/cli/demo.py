@@ -28,6 +28,8 @@ CONTEXT = 4096
 SLOTS = 1
 """One answer at a time is all that is shown, and each slot is a KV cache on every stage."""
 SEE_EACH_OTHER_S = 30.0
+ENGINE_S = 30.0
+"""Until a node has imported MLX and tried it."""
 MEASURE_S = 4.0
 """Measured times travel with the nodes' snapshots, which are sent every two seconds."""
 
@@ -45,6 +47,9 @@ def add(verbs: Verbs) -> None:
     demo.add_argument("--nodes", type=whole_number(1, NODES_MAX), metavar="N", help=f"how many ({NODES})")
     demo.add_argument("--model", default="", help="a name or a .gguf file (default: the model that is bundled)")
     demo.add_argument("--cuts", type=_cuts, metavar="5,11", help="where to cut: here layers 0-4, 5-10, and the rest")
+    demo.add_argument(
+        "--engines", type=_engines, metavar="llama,mlx", help="the engine of each node, in order (default: its own)"
+    )
     demo.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to ask")
     demo.add_argument(
         "--max-tokens", type=whole_number(1, 1 << 20), default=MAX_TOKENS, metavar="N", help=f"at most ({MAX_TOKENS})"
@@ -64,6 +69,8 @@ class DemoPlan:
     prompt: str
     max_tokens: int
     keep: bool
+    engines: tuple[str, ...] = ()
+    """One for each node; empty leaves it to them."""
     command: Sequence[str] = NODE_COMMAND
     """Starts one daemon."""
 
@@ -71,10 +78,13 @@ class DemoPlan:
 def run_demo(args: argparse.Namespace) -> int:
     """Runs the demo and prints what it showed."""
     cuts: tuple[int, ...] = args.cuts or ()
-    nodes = args.nodes or (len(cuts) + 1 if cuts else NODES)
+    engines: tuple[str, ...] = args.engines or ()
+    nodes = args.nodes or (len(cuts) + 1 if cuts else len(engines) or NODES)
+    if engines and len(engines) != nodes:
+        args.parser.error(f"--engines: {nodes} nodes take {nodes} engines, not {len(engines)}")
     if cuts and len(cuts) != nodes - 1:
         args.parser.error(f"--cuts: {nodes} nodes take {nodes - 1} cuts, not {len(cuts)}")
-    plan = DemoPlan(nodes, args.model, cuts, args.prompt, args.max_tokens, args.keep)
+    plan = DemoPlan(nodes, args.model, cuts, args.prompt, args.max_tokens, args.keep, engines)
     shown = asyncio.run(_until_terminated(plan, quiet=args.json))
     if args.json:
         result_json(shown)
@@ -101,6 +111,7 @@ async def show_demo(plan: DemoPlan, quiet: bool) -> JsonObject:
             nodes = await all_nodes.start(model_file)
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        await _choose(nodes, plan.engines)
         await _pair(nodes)
         model = await _load(nodes, plan, model_file)
         shown = await _ask(nodes[0], plan, model, quiet)
@@ -126,6 +137,26 @@ def _model_file(model: str) -> Path | None:
     if not file.is_file():
         raise BadRequest(f"There is no file {file}: name a .gguf file, or a model of `peerinfer models`.")
     return file
+
+
+async def _choose(nodes: Sequence[DemoNode], engines: Sequence[str]) -> None:
+    """Sets each node's engine, and waits until the node says that it runs layers with it."""
+    for node, engine in zip(nodes, engines, strict=False):
+        note(f"{node.name} runs its layers in {engine} ...")
+        await node.client.act("config", {"key": "engines", "value": engine})
+
+        async def has_it(node: DemoNode = node, engine: str = engine) -> bool:
+            state = await node.client.state()
+            told = [each["snapshot"] for each in state["members"] if each["id"] == state["node"]["id"]]
+            for trouble in told[0]["troubles"] if told and told[0] else ():
+                if trouble["probe"] == engine:
+                    raise PeerinferError(trouble["reason"])
+            return state["node"]["engines"] == [engine]
+
+        try:
+            await until(has_it, ENGINE_S)
+        except TimeoutError:
+            raise PeerinferError(f"{engine} was not ready on {node.name} within {ENGINE_S:.0f} seconds.") from None
 
 
 async def _pair(nodes: Sequence[DemoNode]) -> None:
@@ -173,8 +204,10 @@ async def _load(nodes: Sequence[DemoNode], plan: DemoPlan, model_file: Path | No
         raise BadRequest(f"There is no model {wanted or 'bundled'!r}: run scripts/setup, or name one of: {names}.")
     name = found[0]["name"]
     wish: JsonObject = {"model": name, "context": CONTEXT, "slots": SLOTS, "min_nodes": len(nodes)}
-    if plan.cuts:
-        edges = (0, *plan.cuts, found[0]["layers"])
+    if plan.cuts or plan.engines:  # engines are named in the order of the layers
+        layers = found[0]["layers"]
+        cuts = plan.cuts or [number * layers // len(nodes) for number in range(1, len(nodes))]
+        edges = (0, *cuts, layers)
         ids = [(await node.client.state())["node"]["id"] for node in nodes]
         wish["stages"] = [[node, a, b] for node, a, b in zip(ids, edges, edges[1:], strict=False)]
     note(f"Loading {name} over {len(nodes)} nodes ...")
@@ -215,6 +248,14 @@ async def _states(nodes: Sequence[DemoNode], model: str) -> list[JsonObject]:
     with contextlib.suppress(TimeoutError):
         await until(measured, MEASURE_S)
     return [await node.client.state() for node in nodes]
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    names = {"llama": "llama.cpp", "llama.cpp": "llama.cpp", "mlx": "mlx"}
+    parts = [part.strip().lower() for part in text.split(",")]
+    if any(part not in names for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} are not engines: write one for each node, such as llama,mlx,llama")
+    return tuple(names[part] for part in parts)
 
 
 def _cuts(text: str) -> tuple[int, ...]:

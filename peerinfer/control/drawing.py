@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from peerinfer.control.advice import Advice
+from peerinfer.control.engines import engine_for
 from peerinfer.control.members import Members, named
 from peerinfer.control.planning import Wishes, is_here
 from peerinfer.control.problems import Standing, is_possible, problem_of
@@ -73,20 +74,16 @@ class Table:
         )
         strict = look()
         try:
-            return self.drawn(strict, self.advice.quick(strict) if is_quick else self.advice.best(strict, now))
+            return self.drawn(model, strict, self.advice.quick(strict) if is_quick else self.advice.best(strict, now))
         except NoPlacement:
             if is_strict:
                 raise
         lenient = look(is_lenient=True)
-        return self.drawn(lenient, self.advice.best(lenient, now))
+        return self.drawn(model, lenient, self.advice.best(lenient, now))
 
-    def drawn(self, problem: Problem, plan: Plan) -> Drawn:
-        """A plan as the mesh knows it."""
-        engines = {
-            member.node: member.snapshot.engines[0]
-            for member in self.members
-            if member.snapshot and member.snapshot.engines
-        }
+    def drawn(self, model: HeldModel, problem: Problem, plan: Plan) -> Drawn:
+        """A plan for a model as the mesh knows it."""
+        engines = {member.node: engine_for(member.snapshot, model) for member in self.members if member.snapshot}
         accelerated = {node.node: len(node.devices) > 1 for node in problem.nodes}
         stages = tuple(
             StagePlace(
@@ -102,7 +99,7 @@ class Table:
 
     def _fixed(self, model: HeldModel, wishes: Wishes, standing: Standing) -> Drawn:
         problem = problem_of(model, wishes, self.members, standing, obeying=self.obeying, is_lenient=True)
-        return self.drawn(problem, place_fixed(problem, wishes.stages))
+        return self.drawn(model, problem, place_fixed(problem, wishes.stages))
 
     def _forecast(self, problem: Problem, plan: Plan) -> Forecast:
         predicted = plan.predicted

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from peerinfer.control.engines import MLX, engine_for, head_bytes, kinds_for, layer_bytes, why_no_engine
 from peerinfer.control.members import Member, Members
 from peerinfer.control.planning import Wishes, model_of
 from peerinfer.control.speeds import StageNumbers, stage_numbers
@@ -77,7 +78,7 @@ def problem_of(
     nodes: list[NodeNumbers] = []
     excluded: list[Excluded] = []
     for member in members:
-        reason = _why_not(member, obeying, without) or ("" if is_lenient else why_not_now(member))
+        reason = _why_not(member, model, obeying, without) or ("" if is_lenient else why_not_now(member))
         if reason or member.snapshot is None:
             excluded.append(Excluded(member.node, member.name, reason))
             continue
@@ -86,8 +87,11 @@ def problem_of(
             free = f"{(member.snapshot.disk_free_bytes or 0) / 1e6:.0f} MB free"
             excluded.append(Excluded(member.node, member.name, f"has {free} on its disk for what it must fetch"))
             continue
-        speeds = _speeds(member.snapshot, model)
-        devices = _devices(member, member.snapshot, members, standing, speeds)
+        engine = engine_for(member.snapshot, model)
+        speeds = _speeds(member.snapshot, model, engine)
+        devices = _devices(member, members, standing, kinds_for(engine, member.snapshot), speeds)
+        if engine == MLX:
+            devices = tuple(_in_file_bytes(device, model, room) for device in devices)
         stage_us = speeds[-1].stage_us
         guessed = not all(speed.is_measured for speed in speeds)
         numbers_of_node = NodeNumbers(member.node, member.name, devices, stage_us, STAGE_BYTES, limit)
@@ -166,7 +170,7 @@ def why_not_now(member: Member) -> str:
     return why_leaving(member) or why_busy(member)
 
 
-def _why_not(member: Member, obeying: Collection[str], without: Collection[str]) -> str:
+def _why_not(member: Member, model: HeldModel, obeying: Collection[str], without: Collection[str]) -> str:
     """Why this member cannot take part at all; empty if it can."""
     if member.node in without or member.name in without:
         return "is left out, as was asked for"
@@ -174,8 +178,8 @@ def _why_not(member: Member, obeying: Collection[str], without: Collection[str])
         return "is unreachable"
     if member.snapshot is None:
         return "has not told yet what it holds"
-    if not member.snapshot.engines:
-        return "has no engine that runs models"
+    if not engine_for(member.snapshot, model):
+        return why_no_engine(member.snapshot)
     unwelcome = why_unwelcome(member)
     return unwelcome or ("" if member.node in obeying else "follows another leader at the moment")
 
@@ -195,10 +199,8 @@ def _has_whole(member: Member, model: HeldModel) -> bool:
     return held is not None and held.is_whole
 
 
-def _speeds(told: Snapshot, model: HeldModel) -> list[StageNumbers]:
+def _speeds(told: Snapshot, model: HeldModel, engine: str) -> list[StageNumbers]:
     """What a layer takes on each device that the engine here computes with, the host last."""
-    engine = told.engines[0]
-    kinds = [*(kind for kind in told.accelerators if any(one.kind == kind for one in told.devices)), "cpu"]
     return [
         stage_numbers(
             told.speeds,
@@ -210,19 +212,32 @@ def _speeds(told: Snapshot, model: HeldModel) -> list[StageNumbers]:
             layer_bytes=model.layer_bytes,
             head_bytes=model.head_bytes,
         )
-        for kind in kinds
+        for kind in (*kinds_for(engine, told), "cpu")
     ]
 
 
 # Memory
 
 
+def _in_file_bytes(device: Compute, model: HeldModel, room: Room) -> Compute:
+    """A device of an MLX node, its memory in the measure that plans count in: bytes of the file and of the cache.
+
+    MLX holds more for each weight, so what fits is less.
+    """
+    numbers = numbers_of(model)
+    in_mlx = replace(numbers, layer_bytes=layer_bytes(model, MLX))
+    share = bytes_per_layer(numbers, room) / max(1, bytes_per_layer(in_mlx, room))
+    return replace(device, memory_bytes=int(device.memory_bytes * min(1.0, share)))
+
+
 def _devices(
-    member: Member, told: Snapshot, members: Members, standing: Standing, speeds: list[StageNumbers]
+    member: Member, members: Members, standing: Standing, kinds: Sequence[str], speeds: list[StageNumbers]
 ) -> tuple[Compute, ...]:
     """Accelerators with a memory of their own, then the host; one that uses the host's memory stands for it."""
+    told = member.snapshot
+    if told is None:
+        return ()
     host_bytes, card_bytes = _usable(told, member, members, standing)
-    kinds = [kind for kind in told.accelerators if any(one.kind == kind for one in told.devices)]
     computes: list[Compute] = []
     on_host = speeds[-1]
     for kind, speed in zip(kinds, speeds, strict=False):
@@ -272,10 +287,12 @@ def _bytes_on(member: Member, instance: Instance, members: Members) -> tuple[int
     if model is None:
         return 0, 0
     numbers, room = numbers_of(model), Room(instance.context, instance.slots)
-    each = bytes_per_layer(numbers, room)
     host = card = 0
     for stage in instance.stages:
         if stage.node == member.node:
+            sizes = {"layer_bytes": layer_bytes(model, stage.engine), "head_bytes": head_bytes(model, stage.engine)}
+            numbers = replace(numbers, **sizes)
+            each = bytes_per_layer(numbers, room)
             layers = stage.last_layer - stage.first_layer
             on_card = min(layers, stage.accelerated or 0)
             ends = ends_bytes(numbers, stage.first_layer, stage.last_layer)

@@ -13,6 +13,7 @@ from peerinfer.clock import monotonic_us
 from peerinfer.engine import calls
 from peerinfer.engine.base import SampledToken, StageSpec
 from peerinfer.engine.measuring import Measured
+from peerinfer.engine.mlx_ability import MlxAbility
 from peerinfer.engine.pieces import PieceTable
 from peerinfer.errors import (
     BadRequest,
@@ -40,6 +41,7 @@ PROMPT_DEADLINE_S = 10.0
 """Rendering and tokenising one prompt: a template that loops is ended here."""
 TOKENIZER_MEMORY_BYTES = 6 * 1024**3
 """Address space of a tokenizer's child: libraries reserve much more than they use."""
+ABILITY_MAX_BYTES = 4096
 ANSWER_MAX_BYTES = 64 * 1024 * 1024
 
 _KINDS: dict[str, type[PeerinferError]] = {
@@ -133,16 +135,26 @@ class StageHost:
 
 
 async def can_offload() -> bool:
-    """Whether the engine here was built to compute with accelerators. Raises `EngineError` or `EngineDied`."""
+    """Whether llama.cpp here was built to compute with accelerators. Raises `EngineError` or `EngineDied`."""
+    told = await _asked(calls.FACTS)
+    return bool(cast("dict[str, int]", unpack(told, ABILITY_MAX_BYTES, maps=True)).get("offloads"))
+
+
+async def ask_mlx() -> MlxAbility:
+    """What MLX can do on this machine. Raises `EngineError` or `EngineDied`."""
+    return unpack_fields(MlxAbility, unpack(await _asked(calls.ABILITY), ABILITY_MAX_BYTES))
+
+
+async def _asked(question: int) -> bytes:
+    """The answer of a child that holds no stage."""
     try:
         child = await Child.start("peerinfer.engine.worker", "engine")
         try:
-            body = await child.call(calls.FACTS, deadline_s=FACTS_DEADLINE_S)
+            return await child.call(question, deadline_s=FACTS_DEADLINE_S)
         finally:
             await child.stop()
     except ProcessError as error:
         raise engine_failure(error) from None
-    return bool(cast("dict[str, int]", unpack(body, 4096, maps=True)).get("offloads"))
 
 
 def split_answer(body: bytes) -> tuple[tuple[int, int, int], memoryview]:

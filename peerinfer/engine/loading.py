@@ -30,15 +30,15 @@ def load(spec: StageSpec, progress: Progress) -> tuple[StageEngine, dict[str, in
 
 def _load_mlx(spec: StageSpec, progress: Progress) -> tuple[StageEngine, dict[str, int]]:
     ability = mlx_ability()
-    if ability["trouble"]:
-        raise UnsupportedModel(ability["trouble"])
+    if ability.trouble:
+        raise UnsupportedModel(ability.trouble)
     from peerinfer.engine.mlx import MlxStage  # noqa: PLC0415 - not installed everywhere
     from peerinfer.engine.parity import VERSION, check_parity  # noqa: PLC0415
 
     stage = MlxStage(spec, lambda share: progress(share * CHECK_SHARE))
     try:
         record = Path(spec.record_path) if spec.record_path else None
-        parity = check_parity(stage, record, f"{ability['version']}, probe {VERSION}")
+        parity = check_parity(stage, record, f"{ability.version}, probe {VERSION}")
     except BaseException:
         stage.close()
         raise

@@ -25,7 +25,7 @@ from peerinfer.errors import CorruptModel, EngineError, UnsupportedModel
 from peerinfer.models.architecture_rules import EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR
 from peerinfer.models.embedding import EmbeddingTable
 from peerinfer.models.gguf import GgufHeader, TensorInfo
-from peerinfer.models.mlx_rules import mlx_bytes_per_weight
+from peerinfer.models.mlx_rules import mlx_bytes
 from peerinfer.models.model_file import read_model
 from peerinfer.net.frames import Row
 
@@ -242,7 +242,7 @@ def _check_room(header: GgufHeader, kv_bytes: int) -> None:
     if not mx.metal.is_available():
         return
     limit = int(mx.device_info()["max_recommended_working_set_size"]) * WORKING_SET_SHARE
-    weights = sum(np.prod(one.shape, dtype=np.float64) * mlx_bytes_per_weight(one.type) for one in header.tensors)
+    weights = sum(map(mlx_bytes, header.tensors))
     if weights + kv_bytes > limit:
         raise EngineError(
             f"These layers need {(weights + kv_bytes) / 1e9:.1f} GB, and Metal allows {limit / 1e9:.1f} GB here. "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 from peerinfer.errors import UnsupportedModel
 from peerinfer.models.mlx_rules import MLX_RULES
@@ -11,20 +11,31 @@ from peerinfer.models.mlx_rules import MLX_RULES
 ABSENT = "MLX is not installed here. Run `scripts/setup --extras mlx`; until then llama.cpp runs all layers."
 
 
-def mlx_ability() -> dict[str, Any]:
-    """`trouble` (empty if MLX works), `version`, whether it computes on `metal`, and the architectures it is `unable`
-    to run because the installed `mlx_lm` has their classes no more.
-    """
+@dataclass(frozen=True, slots=True)
+class MlxAbility:
+    """What MLX can do on one machine."""
+
+    trouble: str = ""
+    """Why it cannot run layers, as a sentence; empty if it can."""
+    version: str = ""
+    metal: bool = False
+    """Whether it computes on the GPU of an Apple machine; elsewhere it is slow, and there for trials."""
+    unable: tuple[str, ...] = ()
+    """Architectures whose classes the installed `mlx_lm` has no more."""
+
+
+def mlx_ability() -> MlxAbility:
+    """Imports MLX and tries a made-up layer of each architecture."""
     try:
         import mlx.core as mx  # noqa: PLC0415 - not installed everywhere
         import mlx_lm.models.base  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
     except ImportError as error:
         is_absent = isinstance(error, ModuleNotFoundError) and error.name in ("mlx", "mlx.core", "mlx_lm")
         trouble = ABSENT if is_absent else f"MLX does not start here ({error}). llama.cpp runs all layers."
-        return {"trouble": trouble, "version": "", "metal": False, "unable": sorted(MLX_RULES)}
+        return MlxAbility(trouble, unable=tuple(sorted(MLX_RULES)))
     unable, trouble = _unable()
     version = f"mlx {metadata.version('mlx')}, mlx-lm {metadata.version('mlx-lm')}"
-    return {"trouble": trouble, "version": version, "metal": mx.metal.is_available(), "unable": unable}
+    return MlxAbility(trouble, version, mx.metal.is_available(), tuple(unable))
 
 
 def _unable() -> tuple[list[str], str]:

@@ -133,8 +133,13 @@ def compare(engine: ProbedEngine, probe: Hidden) -> Parity:
 
 def _relative(made: Hidden, wanted: Hidden, before: Hidden) -> float:
     """Root of the mean over tokens of (distance / what was added)²."""
-    off, added = np.square(made - wanted).sum(axis=1), np.square(wanted - before).sum(axis=1)
+    off, added = _squares(made - wanted), _squares(wanted - before)
     return float(np.sqrt(np.mean(off / np.maximum(added, TINY))))
+
+
+def _squares(rows: Hidden) -> Hidden:
+    """The square of each row's length."""
+    return np.einsum("ij,ij->i", rows, rows)
 
 
 def tolerance(header: GgufHeader) -> float:

@@ -50,7 +50,7 @@ class StageService:
         if kind == CALIBRATE:
             return [self._calibrate()]
         if kind == ABILITY:
-            return [pack(mlx_ability())]
+            return [pack(pack_fields(mlx_ability()))]
         memory_bytes = psutil.Process().memory_info().rss
         now = {"rss_bytes": memory_bytes, "slots": self._slots.occupied, "offloads": int(offloads())}
         return [pack({**self._facts, **now})]

@@ -13,6 +13,7 @@ WORD_MAX_BYTES: Final = 64
 """An id, digest, version or state word."""
 DEVICES_MAX: Final = 16
 ENGINES_MAX: Final = 8
+UNABLE_MAX: Final = 64
 MODELS_MAX: Final = 256
 """Model files told to peers; a larger library still serves locally, and whatever overflows the payload is left out."""
 STAGES_MAX: Final = 64
@@ -80,6 +81,9 @@ class HeldModel:
     """Such as `Q4_K_M`; with the architecture, what a measured speed holds for."""
     width: int = 0
     """Numbers in the hidden state of one token; 0 where that is not told."""
+    mlx_layer_bytes: int = 0
+    """What its heaviest layer takes in MLX; 0 if MLX cannot run it, or that is not told."""
+    mlx_head_bytes: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -189,6 +193,8 @@ class Snapshot:
     speeds: tuple[EngineSpeed, ...] = ()
     accelerators: tuple[str, ...] = ()
     """Kinds of devices, besides the processor, that the engines here compute with, the one to fill first first."""
+    unable: tuple[tuple[str, str], ...] = ()
+    """(engine, architecture) of models that an engine can run elsewhere, but not as it is installed here."""
 
 
 def clean(text: str, max_bytes: int = NAME_MAX_BYTES) -> str:

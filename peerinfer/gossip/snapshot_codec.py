@@ -22,6 +22,7 @@ from peerinfer.gossip.snapshot import (
     SPEEDS_MAX,
     STAGES_MAX,
     TROUBLES_MAX,
+    UNABLE_MAX,
     WORD_MAX_BYTES,
     Device,
     EngineSpeed,
@@ -41,7 +42,7 @@ DEVICE_FIELDS: Final = 5
 MODEL_FIELDS: Final = 10
 """Of a row as the first version had it; what was appended later may be missing in that of an older peer."""
 NEW_OF_DEVICE: Final[tuple[object, ...]] = (None, None, None, None, "", "", "")
-NEW_OF_MODEL: Final[tuple[object, ...]] = (0, [], "", "", 0)
+NEW_OF_MODEL: Final[tuple[object, ...]] = (0, [], "", "", 0, 0, 0)
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         troubles=tuple((clean(probe), clean(why, REASON_MAX_BYTES)) for probe, why in snapshot.troubles[:TROUBLES_MAX]),
         links=snapshot.links[:LINKS_MAX],
         speeds=snapshot.speeds[:SPEEDS_MAX],
+        unable=tuple((clean(engine), clean(name)) for engine, name in snapshot.unable[:UNABLE_MAX]),
     )
     while len(payload := pack(_map_out(fitting))) > PAYLOAD_MAX_BYTES and fitting.models:
         fitting = replace(fitting, models=fitting.models[: len(fitting.models) * 3 // 4])
@@ -96,6 +98,7 @@ def decode_snapshot(payload: bytes) -> Snapshot:
             links=_rows(values.get("links", []), LINKS_MAX, _link),
             speeds=_rows(values.get("speeds", []), SPEEDS_MAX, _speed),
             accelerators=_rows(values.get("accelerators", []), DEVICES_MAX, _word),
+            unable=_rows(values.get("unable", []), UNABLE_MAX, _inability),
         )
     except KeyError as error:
         raise BadFrame(f"A snapshot without {error}.") from None
@@ -137,7 +140,7 @@ def _device(item: object) -> Device:
 
 def _model(item: object) -> HeldModel:
     name, digest, size, layers, layer, embedding, head, kv, context, cuts = _row(item, MODEL_FIELDS)
-    tensors, held, architecture, quantisation, width = _appended(item, MODEL_FIELDS, NEW_OF_MODEL)
+    tensors, held, architecture, quantisation, width, mlx_layer, mlx_head = _appended(item, MODEL_FIELDS, NEW_OF_MODEL)
     counts = (_whole(value) for value in (size, layers, layer, embedding, head, kv, context))
     return HeldModel(
         _name(name),
@@ -149,6 +152,8 @@ def _model(item: object) -> HeldModel:
         architecture=_name(architecture),
         quantisation=_name(quantisation),
         width=_whole(width),
+        mlx_layer_bytes=_whole(mlx_layer),
+        mlx_head_bytes=_whole(mlx_head),
     )
 
 
@@ -168,6 +173,11 @@ def _stage(item: object) -> HeldStage:
 def _trouble(item: object) -> tuple[str, str]:
     probe, reason = _row(item, 2)
     return _name(probe), _text(reason, REASON_MAX_BYTES)
+
+
+def _inability(item: object) -> tuple[str, str]:
+    engine, architecture = _row(item, 2)
+    return _name(engine), _name(architecture)
 
 
 def _policy(item: object) -> OwnerPolicy:

@@ -19,6 +19,7 @@ from peerinfer.models.architecture_rules import (
 )
 from peerinfer.models.architectures import architecture, per_layer
 from peerinfer.models.gguf import GgufHeader
+from peerinfer.models.mlx_rules import mlx_bytes, mlx_refusal
 
 LAYERS_MAX = 512
 """LLAMA_MAX_LAYERS of llama.cpp's llama-hparams.h."""
@@ -59,6 +60,11 @@ class ModelFacts:
     whole_only: str
     """Why the model runs whole only; empty if it may be cut."""
     tied_embeddings: bool
+    mlx_refusal: str = ""
+    """Why MLX cannot run the model, as in "for …"; empty if it can."""
+    mlx_layer_bytes: tuple[int, ...] = ()
+    """What each layer takes in MLX, whose quantised weights have wider scales; empty if it cannot run them."""
+    mlx_head_bytes: int = 0
 
 
 def layer_of(tensor: str) -> tuple[int, str] | None:
@@ -91,6 +97,7 @@ def model_facts(header: GgufHeader) -> ModelFacts:
     head = header.by_name.get(HEAD_TENSOR)
     norm = header.by_name.get(NORM_TENSOR)
     widths = _kv_widths(header, n_embd, rules)
+    refusal = mlx_refusal(header)
     return ModelFacts(
         architecture=name,
         n_layers=n_layers,
@@ -106,6 +113,9 @@ def model_facts(header: GgufHeader) -> ModelFacts:
         legal_cuts=rules.legal_cuts(header, n_layers),
         whole_only=whole_only,
         tied_embeddings=head is None,
+        mlx_refusal=refusal,
+        mlx_layer_bytes=() if refusal else _mlx_layer_bytes(header, n_layers),
+        mlx_head_bytes=0 if refusal else mlx_bytes(head or table) + (norm.n_bytes if norm else 0),
     )
 
 
@@ -139,6 +149,15 @@ def _layer_bytes(header: GgufHeader, n_layers: int, whole_only: bool) -> tuple[i
             sizes[place[0]] += tensor.n_bytes
     if 0 in sizes:
         raise _damaged(header, f"its layer {sizes.index(0)} has no weights")
+    return tuple(sizes)
+
+
+def _mlx_layer_bytes(header: GgufHeader, n_layers: int) -> tuple[int, ...]:
+    sizes = [0] * n_layers
+    for tensor in header.tensors:
+        place = layer_of(tensor.name)
+        if place is not None and place[0] < n_layers:
+            sizes[place[0]] += mlx_bytes(tensor)
     return tuple(sizes)
 
 

@@ -18,7 +18,7 @@ KNOWN_MAX: Final = 4096
 """Remembered models; the oldest give way. More than a disk of models, few enough to read in a moment."""
 KNOWN_MAX_BYTES: Final = 32 << 20
 """A file above this is not ours, and is not read."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when facts or digests come to mean something else: then all is found out anew."""
 
 

@@ -5,6 +5,7 @@ What is not understood to the last tensor and key is refused with the reason: ll
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,7 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType
 
 from peerinfer.models.architecture_rules import number
-from peerinfer.models.gguf import GgufHeader
+from peerinfer.models.gguf import GgufHeader, TensorInfo
 
 _BLOCK: Final = {
     "attn_norm": "input_layernorm",
@@ -114,11 +115,12 @@ def _unknown_tensor(header: GgufHeader, rules: MlxRules) -> str:
     return ""
 
 
-def mlx_bytes_per_weight(kind: GGMLQuantizationType) -> float:
-    """Bytes that MLX holds for each weight of a matrix of this type: see `engine/mlx_weights.py`."""
-    if kind is GGMLQuantizationType.F32:
-        return 4.0
-    return 2.0 if kind in HALF_TYPES else (mlx_bits(kind) + 2 * 32 / GROUP) / 8
+def mlx_bytes(tensor: TensorInfo) -> int:
+    """Bytes that MLX holds for a tensor: see `engine/mlx_weights.py`."""
+    weights = math.prod(tensor.shape)
+    if len(tensor.shape) == 1 or tensor.type is GGMLQuantizationType.F32 or tensor.shape[0] % GROUP:
+        return 4 * weights
+    return 2 * weights if tensor.type in HALF_TYPES else weights * (mlx_bits(tensor.type) + 2 * 32 // GROUP) // 8
 
 
 GROUP: Final = 32

@@ -53,6 +53,8 @@ class StageFiles:
     embedding: Path
     """Where a first stage looks tokens up; the shard itself for every other one."""
     facts: ModelFacts
+    record: Path
+    """Where the fingerprint of the stage is kept, for the parity check of engines."""
 
 
 class Warehouse:
@@ -61,6 +63,7 @@ class Warehouse:
     def __init__(self, home: Path, store: ModelStore, clock: Clock, limit_bytes: int = 0) -> None:
         self._store = store
         self._folder = ShardFolder(home / "shards", limit_bytes)
+        self._records = home / "fingerprints"
         self._clock = clock
         self.library = Library(store, self._folder)
         self.throttle = Throttle(lambda: False, clock)
@@ -96,17 +99,18 @@ class Warehouse:
         dossier = await self.library.dossier(digest, name)
         facts, first_layer = dossier.facts, layers[0]
         key = stage_key(digest, *layers, facts.n_layers)
+        record = self._records / f"{key.file_name}.json"
         if key.kind == "whole":
             path = dossier.paths[0] if not dossier.is_header_only else await self._shard(dossier, key, holder, progress)
-            return StageFiles(key.kind, path, path, facts)
+            return StageFiles(key.kind, path, path, facts, record)
         shard = await self._shard(dossier, key, holder, progress)
         if first_layer > 0:
-            return StageFiles(key.kind, shard, shard, facts)
+            return StageFiles(key.kind, shard, shard, facts, record)
         if dossier.is_header_only:
             table = await self._shard(dossier, embedding_key(digest), holder, lambda _: None)
         else:
             table = dossier.paths[dossier.inspection.embedding_part]
-        return StageFiles(key.kind, shard, table, facts)
+        return StageFiles(key.kind, shard, table, facts, record)
 
     async def vocabulary_file(self, digest: str, name: str) -> Path:
         """The file with header and tokenizer of a model. Raises `ModelError`, `HomeError`."""

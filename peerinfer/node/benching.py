@@ -6,14 +6,16 @@ from typing import Final
 
 from peerinfer.api.actions import Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
+from peerinfer.control.engines import engine_for
 from peerinfer.control.state import Instance, InstanceState
-from peerinfer.engine.base import StageSpec
+from peerinfer.engine.base import LLAMA, StageSpec
 from peerinfer.engine.host import StageHost
 from peerinfer.engine.measuring import Measured
 from peerinfer.errors import EngineError, NoPlacement, UnknownModel
 from peerinfer.models.store import ModelEntry
 from peerinfer.net.frames import Epoch
 from peerinfer.node.node import Node
+from peerinfer.node.portrait import held_model
 from peerinfer.pipeline.metering import STEP_US, StageFigures, StageShape, shape_of
 from peerinfer.pipeline.requests import ChatRequest
 
@@ -55,12 +57,13 @@ async def _machine(node: Node, entry: ModelEntry, progress: ProgressHandler) -> 
     room = int(hardware.memory_free_bytes * MEMORY_SHARE) - facts.head_bytes - facts.embedding_bytes
     first = _first_layer(entry, max(0, room) // max(1, each))
     layers = (first, facts.n_layers)
+    engine = engine_for(node.session.portrait.compose(), held_model("", "", 0, facts)) or LLAMA
     progress(Progress(f"Measuring this machine with layers {first}-{facts.n_layers} of {entry.name}"))
     try:
-        measured, empty_us = await _measured(node, entry, layers)
+        measured, empty_us = await _measured(node, entry, layers, engine)
     finally:
         node.warehouse.release(LEASE)
-    shape = shape_of(facts, layers)
+    shape = shape_of(facts, layers, engine)
     stage_us = empty_us + STEP_US
     figures = StageFigures(shape, measured.decode_us, measured.head_us, measured.prefill_us, stage_us)
     node.session.instruments.speeds.learn(figures)
@@ -76,7 +79,7 @@ def _first_layer(entry: ModelEntry, most: int) -> int:
     return min(fitting)
 
 
-async def _measured(node: Node, entry: ModelEntry, layers: tuple[int, int]) -> tuple[Measured, float]:
+async def _measured(node: Node, entry: ModelEntry, layers: tuple[int, int], engine: str) -> tuple[Measured, float]:
     files = await node.warehouse.stage_files(LEASE, entry.digest, entry.name, layers, lambda _: None)
     spec = StageSpec(
         kind=files.kind,
@@ -89,6 +92,8 @@ async def _measured(node: Node, entry: ModelEntry, layers: tuple[int, int]) -> t
         context=CONTEXT,
         slots=1,
         threads=node.config.threads,
+        engine=engine,
+        record_path=str(files.record),
     )
     host = await StageHost.start(spec, lambda _: None, lambda _: None)
     try:
@@ -104,6 +109,7 @@ def _told(
     weights = shape.layers * shape.layer_bytes + shape.head_bytes
     return {
         "devices": devices,
+        "engine": shape.engine,
         "layers": list(layers),
         "tokens_per_s": round(1e6 / (token_us + stage_us), 2),
         "decode_ms": round(measured.decode_us / 1000, 3),

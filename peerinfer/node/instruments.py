@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from peerinfer.clock import monotonic
+from peerinfer.engine.base import LLAMA, MLX
 from peerinfer.engine.host import can_offload
 from peerinfer.errors import PeerinferError
 from peerinfer.gossip.snapshot import HeldStage, LinkFigure
 from peerinfer.net.switchboard import Switchboard
+from peerinfer.node.engines import EngineDesk
 from peerinfer.node.policy import PolicyDesk
-from peerinfer.node.portrait import ENGINES, Figures
+from peerinfer.node.portrait import Figures
 from peerinfer.node.speeds import Speeds
 from peerinfer.telemetry.collector import FIRST_S, Collector, default_probes
 from peerinfer.telemetry.facts import DeviceFacts
@@ -34,30 +36,35 @@ log = logging.getLogger(__name__)
 class Instruments:
     """Collector, meter and links of one session. `is_busy` says whether requests run here; it is set when they can."""
 
-    def __init__(self, home: Path, threads: int, switchboard: Switchboard) -> None:
+    def __init__(self, home: Path, threads: int, switchboard: Switchboard, policy: PolicyDesk) -> None:
         self.is_busy: Callable[[], bool] = lambda: False
         self.collector = Collector(default_probes(), monotonic)
-        self.speeds = Speeds(home, ENGINES[0], threads, self._devices, self._accelerators)
+        self.engines = EngineDesk(policy)
+        self._policy = policy
+        self.speeds = Speeds(home, threads, self._devices, self._accelerators)
         self._links = LinkService(switchboard, self._has_work, monotonic)
         self._offloads = False
 
     async def prepare(self) -> None:
         """What can be known at once is known after this."""
-        await self.collector.refresh(FIRST_S)
+        await asyncio.gather(self.collector.refresh(FIRST_S), self.engines.prepare())
 
     def duties(self, announce: Callable[[], None]) -> tuple[Duty, ...]:
         """What goes on until the session ends; `announce` is called when there is news."""
-        return (partial(self.collector.run, announce), self._links.run, partial(self._look, announce))
+        looks = (self.collector.run, self._look, self.engines.run)
+        return (self._links.run, *(partial(look, announce) for look in looks))
 
-    def figures(self, held: Callable[[], tuple[HeldStage, ...]], policy: PolicyDesk) -> Figures:
+    def figures(self, held: Callable[[], tuple[HeldStage, ...]]) -> Figures:
         """What the portrait asks for."""
         return Figures(
             held,
             links=self._told_links,
             speeds=self.speeds.told,
-            accelerators=self._accelerators,
-            policy=policy.owner,
-            allowed=policy.allowed,
+            accelerators=self._all_accelerators,
+            policy=self._policy.owner,
+            engines=lambda: self.engines.engines,
+            unable=self.engines.unable,
+            troubles=self.engines.troubles,
         )
 
     async def _look(self, announce: Callable[[], None]) -> None:
@@ -80,9 +87,16 @@ class Instruments:
     def _devices(self) -> tuple[DeviceFacts, ...]:
         return self.collector.hardware.devices
 
-    def _accelerators(self) -> tuple[str, ...]:
+    def _accelerators(self, engine: str) -> tuple[str, ...]:
+        """Kinds of devices here that an engine computes with, besides the processor."""
         here = {device.kind for device in self._devices()}
+        if engine == MLX:
+            return ("metal",) if "metal" in here and self.engines.computes_on_metal else ()
         return tuple(kind for kind in PREFERRED if kind in here) if self._offloads else ()
+
+    def _all_accelerators(self) -> tuple[str, ...]:
+        told = {kind for engine in (LLAMA, MLX) for kind in self._accelerators(engine)}
+        return tuple(kind for kind in PREFERRED if kind in told)
 
     def _told_links(self) -> tuple[LinkFigure, ...]:
         return tuple(

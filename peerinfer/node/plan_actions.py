@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from peerinfer.api.actions import PlanWish, without_options
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.catalogue import find_in_mesh
+from peerinfer.control.engines import engine_for
 from peerinfer.control.members import Member, Members
 from peerinfer.control.messages import LoadRequest
 from peerinfer.control.planning import is_here, wishes_of
@@ -101,8 +102,8 @@ class Look:
 
     def engines(self) -> dict[str, str]:
         """The engine that runs layers on each node, by its id."""
-        told = [(one.node, one.snapshot.engines) for one in self.members if one.snapshot]
-        return {node: engines[0] for node, engines in told if engines}
+        told = {one.node: engine_for(one.snapshot, self.model) for one in self.members if one.snapshot}
+        return {node: engine for node, engine in told.items() if engine}
 
 
 async def plan_report(look: Look, solve: Solve) -> JsonObject:

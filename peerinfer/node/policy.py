@@ -49,8 +49,8 @@ class NodePolicy:
     """That may run layers; empty for all. The mesh is told of no other."""
 
     def allowed(self, engines: Sequence[str]) -> tuple[str, ...]:
-        """Those of this machine's engines that may run layers."""
-        return tuple(engine for engine in engines if not self.engines or engine in self.engines)
+        """Those of this machine's engines that may run layers, in the owner's order if he named some."""
+        return tuple(engine for engine in self.engines or engines if engine in engines)
 
     def shown(self) -> dict[str, Any]:
         """The settings by their keys: true or false, bytes or null, names or `all`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import peerinfer
@@ -23,7 +23,6 @@ from peerinfer.models.store import ModelStore
 from peerinfer.models.warehouse import Warehouse
 from peerinfer.telemetry.collector import Collector
 
-ENGINES = ("llama.cpp",)
 MODELS_EVERY_S = 5.0
 """How often the models folder is looked at; a listing that is cached takes a fraction of a millisecond."""
 
@@ -37,8 +36,11 @@ class Figures:
     speeds: Callable[[], tuple[EngineSpeed, ...]] = tuple
     policy: Callable[[], OwnerPolicy] = lambda: FREE_POLICY
     accelerators: Callable[[], tuple[str, ...]] = tuple
-    allowed: Callable[[Sequence[str]], tuple[str, ...]] = tuple
-    """Of the engines here those that may run layers."""
+    engines: Callable[[], tuple[str, ...]] = tuple
+    """Those that run layers here, the preferred one first."""
+    unable: Callable[[], tuple[tuple[str, str], ...]] = tuple
+    troubles: Callable[[], tuple[tuple[str, str], ...]] = tuple
+    """Of engines: which, and why it does not run here."""
 
 
 class Portrait:
@@ -70,7 +72,7 @@ class Portrait:
             memory_free_bytes=hardware.memory_free_bytes,
             devices=tuple(Device(**asdict(each)) for each in hardware.devices),
             on_battery=hardware.on_battery,
-            engines=self._figures.allowed(ENGINES),
+            engines=self._figures.engines(),
             models=self.models,
             stages=self._figures.held(),
             disk_free_bytes=self._warehouse.room_bytes(),
@@ -82,8 +84,9 @@ class Portrait:
             user_active=hardware.user_active,
             thermal=hardware.thermal,
             swap_used_bytes=hardware.swap_used_bytes,
-            troubles=hardware.troubles,
+            troubles=(*hardware.troubles, *self._figures.troubles()),
             accelerators=self._figures.accelerators(),
+            unable=self._figures.unable(),
         )
 
     async def run(self, announce: Callable[[], None]) -> None:
@@ -122,4 +125,6 @@ def held_model(name: str, digest: str, size_bytes: int, facts: ModelFacts) -> He
         architecture=facts.architecture,
         quantisation=facts.quantisation,
         width=facts.n_embd,
+        mlx_layer_bytes=max(facts.mlx_layer_bytes, default=0),
+        mlx_head_bytes=facts.mlx_head_bytes,
     )

@@ -79,7 +79,7 @@ class MeshSession:
         self.discovery: Discovery | None = None
         self.roster = RosterExchange(identity, self.switchboard, self._roster_changed)
         trust.on_news = self.roster.heard
-        self.instruments = Instruments(config.home, config.threads, self.switchboard)
+        self.instruments = Instruments(config.home, config.threads, self.switchboard, policy)
         meter = self.instruments.speeds
         self._pipeline = PipelineService(self.switchboard, warehouse, config.threads, monotonic, meter)
         self.instruments.is_busy = self._pipeline.is_busy
@@ -87,7 +87,7 @@ class MeshSession:
             identity.name,
             store,
             warehouse,
-            figures=self.instruments.figures(self._pipeline.held, policy),
+            figures=self.instruments.figures(self._pipeline.held),
             collector=self.instruments.collector,
         )
         self.solver = Solver()
@@ -100,7 +100,7 @@ class MeshSession:
             self.portrait.compose,
             members=self._names,
         )
-        policy.changed = self._gossip.announce
+        policy.changed = self._policy_changed
         self.control = ControlService(
             node,
             self._gossip,
@@ -116,6 +116,10 @@ class MeshSession:
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
         """Where this node takes links."""
+
+    def _policy_changed(self) -> None:
+        self.instruments.engines.look()
+        self._gossip.announce()
 
     async def start(self, listen_port: int, addresses: Sequence[str] = ()) -> None:
         """Listens on `listen_port` (0: any), looks for peers; `addresses` are members to dial first.

@@ -21,18 +21,16 @@ SAVE_EVERY_S: Final = 300.0
 class Speeds:
     """A `pipeline.metering.Meter` over one home.
 
-    `devices` are those of this machine, `accelerators` the kinds among them that its engine computes with.
+    `devices` are those of this machine, `accelerators` the kinds among them that an engine computes with.
     """
 
     def __init__(
         self,
         home: Path,
-        engine: str,
         threads: int,
         devices: Callable[[], tuple[DeviceFacts, ...]],
-        accelerators: Callable[[], tuple[str, ...]],
+        accelerators: Callable[[str], tuple[str, ...]],
     ) -> None:
-        self._engine = engine
         self._threads = threads
         self._devices = devices
         self._accelerators = accelerators
@@ -57,13 +55,12 @@ class Speeds:
 
     def told(self) -> tuple[EngineSpeed, ...]:
         """The figures of this machine as it is set up now, for its snapshot."""
-        device = self._device()
-        here = [one for one in self._calibration.told() if self._is_here(one, device)]
+        here = [one for one in self._calibration.told() if self._is_here(one)]
         return tuple(_speed(one) for one in here[:SPEEDS_MAX])
 
-    def _is_here(self, figure: Figure, device: tuple[str, str]) -> bool:
+    def _is_here(self, figure: Figure) -> bool:
         kind = figure.kind
-        return (kind.device, kind.device_name, kind.threads) == (*device, self._threads)
+        return (kind.device, kind.device_name, kind.threads) == (*self._device(kind.engine), self._threads)
 
     def _save(self) -> None:
         self._saved_at = wall()
@@ -83,12 +80,12 @@ class Speeds:
         )
 
     def _kind(self, shape: StageShape) -> Kind:
-        device, name = self._device()
-        return Kind(self._engine, device, name, self._threads, shape.architecture, shape.quantisation)
+        device, name = self._device(shape.engine)
+        return Kind(shape.engine, device, name, self._threads, shape.architecture, shape.quantisation)
 
-    def _device(self) -> tuple[str, str]:
-        """Kind and name of what the engine computes with."""
-        wanted = (*self._accelerators(), "cpu")
+    def _device(self, engine: str) -> tuple[str, str]:
+        """Kind and name of what an engine computes with."""
+        wanted = (*self._accelerators(engine), "cpu")
         found = [device for kind in wanted for device in self._devices() if device.kind == kind]
         return (found[0].kind, found[0].name) if found else ("cpu", "")
 

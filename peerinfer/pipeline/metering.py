@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from peerinfer.engine.base import LLAMA
 from peerinfer.models.facts import ModelFacts
 from peerinfer.pipeline.times import StageTimes
 
@@ -29,6 +30,7 @@ class StageShape:
     """Of one of its layers, on average."""
     head_bytes: int
     """0 on a stage that is not the last."""
+    engine: str = LLAMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class NoMeter:
         """Not kept."""
 
 
-def shape_of(facts: ModelFacts, layers: tuple[int, int]) -> StageShape:
-    """The shape of the stage with this half-open range of layers."""
+def shape_of(facts: ModelFacts, layers: tuple[int, int], engine: str) -> StageShape:
+    """The shape of the stage with this half-open range of layers, run by `engine`."""
     first, last = layers
     return StageShape(
         architecture=facts.architecture,
@@ -82,6 +84,7 @@ def shape_of(facts: ModelFacts, layers: tuple[int, int]) -> StageShape:
         layers=last - first,
         layer_bytes=sum(facts.layer_bytes[first:last]) // (last - first),
         head_bytes=facts.head_bytes if last == facts.n_layers else 0,
+        engine=engine,
     )
 
 

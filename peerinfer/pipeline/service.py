@@ -165,9 +165,10 @@ class PipelineService:
             (instance.id, instance.epoch), instance.digest, instance.model, ring.layers, progress
         )
         held = self._held.get((instance.id, instance.epoch))
+        place = instance.stages[ring.stage]
         if held is not None:
-            held.watch = Watch(shape_of(files.facts, ring.layers), held.runner.times)
-        accelerated = instance.stages[ring.stage].accelerated
+            held.watch = Watch(shape_of(files.facts, ring.layers, place.engine), held.runner.times)
+        accelerated = place.accelerated
         return StageSpec(
             kind=files.kind,
             first=ring.is_first,
@@ -180,6 +181,8 @@ class PipelineService:
             slots=instance.slots,
             threads=self._threads,
             gpu_layers=-1 if accelerated is None else accelerated and accelerated + 1,
+            engine=place.engine,
+            record_path=str(files.record),
         )
 
     async def _measure(self, key: Key, host: StageHost) -> None:

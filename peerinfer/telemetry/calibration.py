@@ -17,7 +17,8 @@ CUDA_OVERHEAD_US: Final = 35.0
 METAL_OVERHEAD_US: Final = 125.0
 """Per layer where nothing tells better: kernel launches, as a prototype measured them."""
 SKIPPED_LAYERS: Final = 0.6
-"""Of the last layer, what llama.cpp leaves out of a step without a sampled token: its feed-forward part."""
+"""Of the last layer, what llama.cpp leaves out of a step without a sampled token: its feed-forward part. MLX stages
+leave out nothing."""
 OLD_S: Final = 7 * 86_400.0
 """A figure of another week is measured anew: drivers and governors change."""
 ENTRIES_MAX: Final = 64
@@ -105,11 +106,11 @@ class Figure:
 
 def fit(sample: StageSample, now_s: float) -> Figure | None:
     """The figure that one sample gives; None for one that cannot be."""
-    counted = sample.layers - (SKIPPED_LAYERS if sample.head_us > 0 else 0.0)
+    counted = sample.layers - (_skipped(sample.kind.engine) if sample.head_us > 0 else 0.0)
     layer_us = sample.decode_us / max(counted, 0.4)
     if not 1e-3 < layer_us <= US_MAX or not 0 <= sample.head_us <= US_MAX or sample.layer_bytes <= 0:
         return None
-    head_us = sample.head_us - SKIPPED_LAYERS * layer_us
+    head_us = sample.head_us - _skipped(sample.kind.engine) * layer_us
     if head_us > 0 and sample.head_bytes > 0:
         rate = sample.head_bytes / max(head_us, 1e-3) * 1e6
     else:
@@ -130,6 +131,10 @@ def fit(sample: StageSample, now_s: float) -> Figure | None:
         at_s=now_s,
     )
     return figure if figure.is_sound else None
+
+
+def _skipped(engine: str) -> float:
+    return SKIPPED_LAYERS if engine == "llama.cpp" else 0.0
 
 
 def _overhead_us(device: str) -> float:

@@ -46,9 +46,9 @@ async def test_the_engine_is_asked_when_the_first_gpu_shows_and_once(
     monkeypatch.setattr("peerinfer.node.instruments.can_offload", can_offload)
     monkeypatch.setattr("peerinfer.node.instruments.LOOK_AFTER_S", 0.001)
     probe = LateProbe()
-    instruments = Instruments(tmp_path, 1, Switchboard("a"))
+    instruments = Instruments(tmp_path, 1, Switchboard("a"), PolicyDesk(tmp_path))
     instruments.collector = Collector([probe], monotonic)
-    figures = instruments.figures(held, PolicyDesk(tmp_path))
+    figures = instruments.figures(held)
     await instruments.prepare()
     looking = asyncio.create_task(instruments._look(news.set))
     for _ in range(20):
