@@ -22,6 +22,11 @@ class BatchingEngine(StageEngine, Protocol):
 
     batch_rows: bool
 
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of its KV cache."""
+        ...
+
 
 def batching_pays(engine: BatchingEngine, clear: Callable[[], object]) -> bool:
     """Measures one batch of a row per slot against the same rows one by one, on zeros, and forgets them by `clear`."""

@@ -122,22 +122,32 @@ class HiddenTap:
 
 
 class LayerTap(HiddenTap):
-    """Reads the hidden states behind every layer, and lets the graph go on: what a parity check compares."""
+    """Reads what is behind the attention and behind the whole of every layer, and lets the graph go on.
 
-    def __init__(self, layers: int, input_tensor: str, tokens: int, width: int) -> None:
+    `kqv_out-N` is what the heads of a layer give, before it is projected (`build_attn` in llama-graph.cpp).
+    """
+
+    def __init__(self, layers: int, input_tensor: str, tokens: int, width: int, attention_width: int) -> None:
         super().__init__(0, input_tensor)
-        names = {f"l_out-{layer}".encode(): layer for layer in range(layers)}
         self.states: Hidden = np.zeros((layers, tokens, width), np.float32)
+        self.attention: Hidden = np.zeros((layers, tokens, attention_width), np.float32)
+        sinks = {f"l_out-{layer}".encode(): self.states[layer] for layer in range(layers)}
+        sinks |= {f"kqv_out-{layer}".encode(): self.attention[layer] for layer in range(layers)}
+        self.unread = set(sinks)
+        """Tensors that no graph has had yet."""
         enter = self.callback
         name_of: Callable[[int], bytes] = self._library.ggml_get_name
 
         def callback(tensor: int, ask: bool, data: object) -> bool:
-            layer = names.get(name_of(tensor))
-            if layer is None:
+            name = name_of(tensor)
+            sink = sinks.get(name)
+            if sink is None:
                 return bool(enter(tensor, ask, data))
             if not ask:
-                self._sink, self.rows = self.states[layer], 0
+                self._sink, self.rows = sink, 0
                 self._read(tensor)
+                if self.rows == len(sink):
+                    self.unread.discard(name)
             return True
 
         self.callback = llama.ggml_backend_sched_eval_callback(callback)

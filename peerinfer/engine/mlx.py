@@ -18,14 +18,14 @@ from mlx import nn
 from peerinfer.engine.base import WHOLE_CACHE_TYPES, Hidden, Logits, Progress, StageSpec, TokenIds, check_options
 from peerinfer.engine.batching import batching_pays
 from peerinfer.engine.mlx_families import FUSED_HEADS, Family, Numbers, factors_name, norm, numbers, put, rope
-from peerinfer.engine.mlx_layers import Cache, Linear, evaluate, to_numpy
+from peerinfer.engine.mlx_layers import Cache, Linear, Listener, evaluate, to_numpy
 from peerinfer.engine.mlx_weights import WeightReader
 from peerinfer.engine.rows import Piece, pieces
 from peerinfer.errors import CorruptModel, EngineError, UnsupportedModel
 from peerinfer.models.architecture_rules import EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR
 from peerinfer.models.embedding import EmbeddingTable
 from peerinfer.models.gguf import GgufHeader, TensorInfo
-from peerinfer.models.mlx_rules import mlx_bytes
+from peerinfer.models.mlx_rules import MLX_RULES, mlx_bytes
 from peerinfer.models.model_file import read_model
 from peerinfer.net.frames import Row
 
@@ -96,14 +96,22 @@ class MlxStage:
         each = sum(kind.size for kind in self._cache_kinds) * told.kv_heads * told.head_size
         return each * spec.layers * spec.context * spec.slots
 
-    def layer(self, number: int, states: Hidden) -> Hidden:
-        """One layer alone, on a sequence in slot 0 from position 0 on: for `parity.py`. (tokens, n_embd) both ways."""
+    def layer(self, number: int, states: Hidden) -> tuple[Hidden, Hidden]:
+        """One layer alone, on a sequence in slot 0 from position 0 on, for `parity.py`: what its heads give, shape
+        (tokens, heads times their size), and the hidden states behind it. `states`: (tokens, n_embd).
+        """
         piece = Piece(0, 0, len(states), 0, 0, False)
         window = self._numbers.window if self._numbers.slides[number] else 0
-        sight, cache = _Sight([piece], window), self._caches[number]
+        sight, cache = self._sight([piece], window), self._caches[number]
         cache.aim([0], [0], 0, sight.first)
-        made: mx.array = self._blocks[number](mx.array(states)[None], sight.mask, cache)
-        return to_numpy(made[0])
+        attention = self._blocks[number].self_attn
+        projection = attention.o_proj
+        attention.o_proj = listener = Listener(projection)
+        try:
+            made: mx.array = self._blocks[number](mx.array(states)[None], sight.mask, cache)
+            return to_numpy(listener.heard[0]), to_numpy(made[0])
+        finally:
+            attention.o_proj = projection
 
     def logits(self, states: Hidden) -> Logits:
         """Norm and head on hidden states, shape (tokens, n_embd). Raises `EngineError` on a stage without a head."""
@@ -131,13 +139,18 @@ class MlxStage:
         told = self._numbers
         slots, positions = [piece.slot for piece in call], [piece.position for piece in call]
         offset = positions[0] if len(call) == 1 else mx.array(positions)
-        ways = {slides: _Sight(call, told.window if slides else 0) for slides in set(told.slides)}
+        ways = {slides: self._sight(call, told.window if slides else 0) for slides in set(told.slides)}
         for block, cache, slides in zip(self._blocks, self._caches, told.slides, strict=True):
             way = ways[slides]
             cache.aim(slots, positions, offset, way.first)
             states = block(states, way.mask, cache)
         evaluate(states, [(cache.keys, cache.values) for cache in self._caches])
         return states
+
+    def _sight(self, call: list[Piece], window: int) -> _Sight:
+        told = self._numbers
+        by_group = MLX_RULES[told.architecture].masks_by_group and told.heads > told.kv_heads
+        return _Sight(call, window, by_group=by_group)
 
     def _write_logits(self, call: list[Piece], states: mx.array, out: Logits) -> None:
         ends = np.cumsum([piece.count for piece in call]) - 1
@@ -157,8 +170,8 @@ class MlxStage:
 class _Sight:
     """What the tokens of one call look at in the layers of one kind: from which position on, and the mask."""
 
-    def __init__(self, call: list[Piece], window: int) -> None:
-        """`window` 0: everything before."""
+    def __init__(self, call: list[Piece], window: int, *, by_group: bool) -> None:
+        """`window` 0: everything before. The mask: (sequences, 1, tokens, keys), `by_group` with one more 1."""
         count = call[0].count
         starts = [piece.position for piece in call]
         end = max(starts) + count
@@ -169,7 +182,8 @@ class _Sight:
         keys = mx.arange(self.first, end)[None, None, None, :]
         tokens = mx.array(starts)[:, None, None, None] + mx.arange(count)[None, None, :, None]
         mask = keys <= tokens
-        self.mask = mask & (keys > tokens - window) if window else mask
+        mask = mask & (keys > tokens - window) if window else mask
+        self.mask = mask[:, None] if by_group else mask
 
 
 class _Loader:

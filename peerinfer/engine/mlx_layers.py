@@ -38,6 +38,20 @@ class Linear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+class Listener(nn.Module):
+    """Keeps what goes into a layer, for `parity.py`."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heard = mx.zeros(())
+
+    def __call__(self, x: mx.array) -> mx.array:
+        self.heard = x
+        made: mx.array = self.layer(x)
+        return made
+
+
 class Rope(nn.Module):
     """Rotary positions as llama.cpp turns them (`ggml_rope_ext`), for queries and keys alike."""
 

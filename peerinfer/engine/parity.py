@@ -1,8 +1,9 @@
 """Whether an engine computes a stage as llama.cpp does: a fixed probe through every layer, when the stage is loaded.
 
 Layer by layer, each is given what llama.cpp had before it, so that errors do not pile up and the wrong layer is named;
-compared is what the layer adds to the hidden states, token by token. Once a stage has passed, a fingerprint of its own
-run is kept (norms and a random projection behind each layer), and the next load is held to that, without llama.cpp.
+compared are what its heads give and what it adds to the hidden states, token by token. Once a stage has passed, a
+fingerprint of its own run is kept (norms and a random projection behind each layer), and the next load is held to that,
+without llama.cpp.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ FINGERPRINT_STEP: Final = 4
 ROUNDED_TOLERANCE: Final = 0.06
 """Relative, for weights of fewer than 16 bits: llama.cpp rounds what it multiplies them with to 8 bits on a processor.
 Measured on SmolLM2 (Q4_1): honest layers up to 0.03; a wrong base 0.2, permutation 0.4, norm 0.3 or more."""
+ATTENTION_ALLOWANCE: Final = 2.0
+"""So many times more may be off in what heads give: rounding grows in the softmax. Honest up to 0.057 (SmolLM2)."""
 EXACT_TOLERANCE: Final = 0.015
 """The same for weights of 16 or 32 bits; honest layers of tiny models stay below 0.005."""
 REPEAT_TOLERANCE: Final = 0.003
@@ -53,8 +56,8 @@ class ProbedEngine(Protocol):
 
     spec: StageSpec
 
-    def layer(self, number: int, states: Hidden) -> Hidden:
-        """One layer on one sequence from position 0 on, (tokens, n_embd) to the same."""
+    def layer(self, number: int, states: Hidden) -> tuple[Hidden, Hidden]:
+        """One layer on one sequence from position 0 on: what its heads give, and the hidden states behind it."""
         ...
 
     def logits(self, states: Hidden) -> Logits:
@@ -115,18 +118,20 @@ def compare(engine: ProbedEngine, probe: Hidden) -> Parity:
     """Every layer, and the head, against llama.cpp on the same shard."""
     reference = LlamaReference(engine.spec, len(probe))
     try:
-        states, logits = reference.trace(probe)
+        trace = reference.trace(probe)
     finally:
         reference.close()
     errors: list[tuple[float, str]] = []
     before = probe
-    for number, behind in enumerate(states):
-        errors.append((_relative(engine.layer(number, before), behind, before), f"layer {number} of the stage"))
+    for number, (heads, behind) in enumerate(zip(trace.attention, trace.states, strict=True)):
+        attention, states = engine.layer(number, before)
+        attended = _relative(attention, heads, np.zeros_like(heads)) / ATTENTION_ALLOWANCE
+        errors.append((attended, f"the attention of layer {number}"))
+        errors.append((_relative(states, behind, before), f"layer {number} of the stage"))
         before = behind
-    if logits is not None:
-        made = engine.logits(before)
-        middle = logits.mean(axis=1, keepdims=True)
-        errors.append((_relative(made, logits, middle), "the head"))
+    if trace.logits is not None:
+        middle = trace.logits.mean(axis=1, keepdims=True)
+        errors.append((_relative(engine.logits(before), trace.logits, middle), "the head"))
     error, where = max(errors, key=lambda each: np.inf if np.isnan(each[0]) else each[0])
     return Parity(float(error), where, tolerance(read_model(Path(engine.spec.shard_path))), recorded=False)
 
@@ -151,7 +156,7 @@ def tolerance(header: GgufHeader) -> float:
 def _own_run(engine: ProbedEngine, probe: Hidden) -> Iterable[Hidden]:
     states = probe
     for number in range(engine.spec.layers):
-        states = engine.layer(number, states)
+        states = engine.layer(number, states)[1]
         yield states
     if engine.spec.kind != "trunk":
         yield engine.logits(states)

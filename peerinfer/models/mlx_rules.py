@@ -52,6 +52,9 @@ class MlxRules:
     pairs_are_neighbours: bool = False
     """Whether RoPE turns numbers 2i and 2i+1 together (the Q and K rows of llama's GGUF files are permuted so), rather
     than i and i + half."""
+    masks_by_group: bool = False
+    """The class of `mlx_lm` lays out scores by groups of heads, so that a mask of several sequences needs a fifth axis.
+    """
     heads_fill_width: bool = False
     """The class of `mlx_lm` infers the size of a head from the width."""
 
@@ -60,7 +63,7 @@ MLX_RULES: Final[Mapping[str, MlxRules]] = {
     "llama": MlxRules(_BLOCK, "llama", pairs_are_neighbours=True),
     "qwen2": MlxRules(_BLOCK, "qwen2", heads_fill_width=True),
     "qwen3": MlxRules({**_BLOCK, **_NORMED}, "qwen3"),
-    "gemma2": MlxRules(_GEMMA, "gemma2"),
+    "gemma2": MlxRules(_GEMMA, "gemma2", masks_by_group=True),
     "gemma3": MlxRules({**_GEMMA, **_NORMED}, "gemma3_text"),
     "phi3": MlxRules(_FUSED, "phi3", heads_fill_width=True),
 }

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from peerinfer.engine.base import StageSpec
+from peerinfer.engine.base import MLX, StageSpec
+from peerinfer.engine.batching import BatchingEngine
 from peerinfer.engine.llama import LlamaStage
 from peerinfer.models.facts import model_facts
 from peerinfer.models.gguf import read_header
@@ -27,6 +28,15 @@ CUTS_MAX = 6
 """More of them make too many splits for a test."""
 
 
+def open_stage(spec: StageSpec) -> BatchingEngine:
+    """The stage in this process, with the engine that its spec names, and without the check that a load makes."""
+    if spec.engine == MLX:
+        from peerinfer.engine.mlx import MlxStage  # not installed everywhere
+
+        return MlxStage(spec, lambda _: None)
+    return LlamaStage(spec, lambda _: None)
+
+
 class Stages:
     """The stages of one model, each loaded once however many splits it is part of."""
 
@@ -35,27 +45,27 @@ class Stages:
         self._model = model
         self._folder = folder
         self._options = options or {}
-        self._loaded: dict[tuple[int, int], LlamaStage] = {}
+        self._loaded: dict[tuple[int, int], BatchingEngine] = {}
 
-    def stage(self, first: int, last: int) -> LlamaStage:
-        """The stage of layers `first` … `last - 1`."""
+    def spec(self, first: int, last: int) -> StageSpec:
+        """The stage of layers `first` … `last - 1`, its shard cut."""
+        key = stage_key("0" * 64, first, last, self.facts.n_layers)
+        given: dict[str, Any] = {"context": CONTEXT, "slots": 2, "chunk": 16, "threads": 1, **self._options}
+        return StageSpec(
+            kind=key.kind,
+            first=first == 0,
+            shard_path=str(cut(self._model, key, self._folder)),
+            model_path=str(self._model),
+            layers=last - first,
+            n_embd=self.facts.n_embd,
+            n_vocab=self.facts.n_vocab,
+            **given,
+        )
+
+    def stage(self, first: int, last: int) -> BatchingEngine:
+        """The same, loaded."""
         if (first, last) not in self._loaded:
-            key = stage_key("0" * 64, first, last, self.facts.n_layers)
-            spec = StageSpec(
-                kind=key.kind,
-                first=first == 0,
-                shard_path=str(cut(self._model, key, self._folder)),
-                model_path=str(self._model),
-                layers=last - first,
-                n_embd=self.facts.n_embd,
-                n_vocab=self.facts.n_vocab,
-                context=CONTEXT,
-                slots=2,
-                chunk=16,
-                threads=1,
-                **self._options,
-            )
-            stage = LlamaStage(spec, lambda _: None)
+            stage = open_stage(self.spec(first, last))
             stage.batch_rows = False
             self._loaded[first, last] = stage
         return self._loaded[first, last]
@@ -81,7 +91,7 @@ class Stages:
 class Chain:
     """The stages of one split, in order."""
 
-    def __init__(self, stages: Sequence[LlamaStage], n_vocab: int) -> None:
+    def __init__(self, stages: Sequence[BatchingEngine], n_vocab: int) -> None:
         self.stages = stages
         self.n_vocab = n_vocab
 
