@@ -69,10 +69,10 @@ class DemoPlan:
     prompt: str
     max_tokens: int
     keep: bool
-    engines: tuple[str, ...] = ()
-    """One for each node; empty leaves it to them."""
     command: Sequence[str] = NODE_COMMAND
     """Starts one daemon."""
+    engines: tuple[str, ...] = ()
+    """One for each node; empty leaves it to them."""
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -84,7 +84,7 @@ def run_demo(args: argparse.Namespace) -> int:
         args.parser.error(f"--engines: {nodes} nodes take {nodes} engines, not {len(engines)}")
     if cuts and len(cuts) != nodes - 1:
         args.parser.error(f"--cuts: {nodes} nodes take {nodes - 1} cuts, not {len(cuts)}")
-    plan = DemoPlan(nodes, args.model, cuts, args.prompt, args.max_tokens, args.keep, engines)
+    plan = DemoPlan(nodes, args.model, cuts, args.prompt, args.max_tokens, args.keep, engines=engines)
     shown = asyncio.run(_until_terminated(plan, quiet=args.json))
     if args.json:
         result_json(shown)
