@@ -80,7 +80,7 @@ class MlxStage:
         return out
 
     def truncate(self, slot: int, length: int) -> None:
-        """See `StageEngine.truncate`. Nothing to do: what lies behind a length is written over before it is read."""
+        """See `StageEngine.truncate`. Nothing to do: what lies behind a length is masked, or written over first."""
 
     def close(self) -> None:
         """See `StageEngine.close`."""
@@ -144,7 +144,12 @@ class MlxStage:
             way = ways[slides]
             cache.aim(slots, positions, offset, way.first)
             states = block(states, way.mask, cache)
-        evaluate(states, [(cache.keys, cache.values) for cache in self._caches])
+        is_sound = mx.isfinite(states).all()
+        evaluate(states, is_sound, [(cache.keys, cache.values) for cache in self._caches])
+        if not is_sound.item():
+            for cache in self._caches:
+                cache.wipe(call[0].count)
+            evaluate([(cache.keys, cache.values) for cache in self._caches])
         return states
 
     def _sight(self, call: list[Piece], window: int) -> _Sight:

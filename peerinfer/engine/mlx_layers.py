@@ -87,8 +87,9 @@ class Rope(nn.Module):
 class Cache:
     """Keys and values of all slots in one layer, and the view of them that a block is given.
 
-    Written in place: MLX reuses the memory of an array that nobody else holds. What lies behind a slot's length is
-    never read, so a sequence is taken back by writing over it.
+    Written in place: MLX reuses the memory of an array that nobody else holds. A sequence is taken back by writing
+    over it: what lies behind a slot's length is masked where a longer sequence runs beside it. A masked value counts
+    0 times, which of what is no number would be no number again, so such values must not stay: see `wipe`.
     """
 
     def __init__(self, slots: int, heads: int, context: int, size: int, kinds: tuple[mx.Dtype, mx.Dtype]) -> None:
@@ -112,6 +113,12 @@ class Cache:
             self.values[slot : slot + 1, :, position : position + count] = values[row : row + 1]
         end = max(self._positions) + count
         return self._seen(self.keys, end), self._seen(self.values, end)
+
+    def wipe(self, count: int) -> None:
+        """Writes zeros over what the last call wrote, `count` tokens in each of its slots."""
+        for slot, position in zip(self._slots, self._positions, strict=True):
+            self.keys[slot : slot + 1, :, position : position + count] = 0
+            self.values[slot : slot + 1, :, position : position + count] = 0
 
     def _seen(self, held: mx.array, end: int) -> mx.array:
         low, high = self._slots[0], self._slots[-1] + 1

@@ -1,0 +1,64 @@
+"""What a fault in a sequence, or in a file, does to an MLX stage: nothing to other sequences, and a plain sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peerinfer.engine.base import MLX, StageSpec
+from peerinfer.net.frames import Row
+from tests.tiny_architectures import MODELS
+from tests.tiny_parts import VOCAB, WIDTH, write_tiny
+
+pytest.importorskip("mlx_lm")
+
+from peerinfer.engine.mlx import MlxStage
+
+CHANCE = np.random.default_rng(5)
+NO_NUMBERS = [np.nan, np.inf, 1e30]
+"""1e30 is a number, but what attention makes of it is none."""
+
+
+def stage_of(path: Path, slots: int = 2, name: str = "llama") -> MlxStage:
+    """All layers behind a first stage elsewhere."""
+    spec = StageSpec("last", False, str(path), str(path), MODELS[name].layers, WIDTH, VOCAB, 64, slots, engine=MLX)
+    return MlxStage(spec, lambda _: None)
+
+
+def states(count: int) -> np.ndarray:
+    return CHANCE.standard_normal((count, WIDTH)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+@pytest.mark.parametrize("bad", NO_NUMBERS)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_poisoned_sequence_leaves_nothing_for_the_next_in_its_slot(
+    tmp_path: Path, name: str, bad: float, together: bool
+) -> None:
+    stage = stage_of(write_tiny(tmp_path / "tiny.gguf", MODELS[name]), name=name)
+    stage.batch_rows = together
+    poison = np.full((40, WIDTH), bad, np.float32)
+    stage.forward([Row(0, 1, 0, 40, False)], None, poison)
+    stage.truncate(0, 0)
+    stage.forward([Row(0, 2, 0, 5, False), Row(1, 1, 0, 30, False)], None, states(35))
+    after = stage.forward([Row(0, 2, 5, 1, True), Row(1, 1, 30, 1, True)], None, states(2))
+    assert np.isfinite(after).all()
+    stage.close()
+
+
+def test_rows_beside_a_poisoned_one_are_computed_as_ever(tmp_path: Path) -> None:
+    stage = stage_of(write_tiny(tmp_path / "tiny.gguf", MODELS["llama"]), slots=3)
+    stage.batch_rows = True
+    prompt, following = states(9), states(3)
+    lengths = [2, 3, 4]
+    rows = [Row(slot, 1, 0, count, False) for slot, count in enumerate(lengths)]
+    step = [Row(slot, 1, count, 1, True) for slot, count in enumerate(lengths)]
+    stage.forward(rows, None, prompt)
+    wanted = stage.forward(step, None, following)
+    following[1] = np.nan
+    got = stage.forward(step, None, following)
+    assert np.array_equal(got[[0, 2]], wanted[[0, 2]])
+    assert not np.isfinite(got[1]).any()
+    stage.close()
