@@ -24,6 +24,7 @@ from peerinfer.engine.rows import Piece, pieces
 from peerinfer.errors import CorruptModel, EngineError, UnsupportedModel
 from peerinfer.models.architecture_rules import EMBEDDING_TENSOR, HEAD_TENSOR, NORM_TENSOR
 from peerinfer.models.embedding import EmbeddingTable
+from peerinfer.models.facts import layer_of
 from peerinfer.models.gguf import GgufHeader, TensorInfo
 from peerinfer.models.mlx_rules import MLX_RULES, mlx_bytes
 from peerinfer.models.model_file import read_model
@@ -202,10 +203,11 @@ class _Loader:
         self._family = Family(told.architecture)
         self._by_layer: dict[int, list[tuple[str, str, TensorInfo]]] = {}
         for tensor in header.tensors:
-            if tensor.name.startswith("blk."):
-                _, layer, name = tensor.name.split(".", 2)
+            place = layer_of(tensor.name)
+            if place is not None:
+                layer, name = place
                 stem, _, part = name.rpartition(".")
-                self._by_layer.setdefault(int(layer), []).append((stem, part, tensor))
+                self._by_layer.setdefault(layer, []).append((stem, part, tensor))
 
     def blocks(self, progress: Progress) -> list[Any]:
         """All blocks, in order. Raises `UnsupportedModel`, `CorruptModel`."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from peerinfer.engine.base import MLX, StageSpec
+from peerinfer.errors import CorruptModel
 from peerinfer.net.frames import Row
 from tests.tiny_architectures import MODELS
 from tests.tiny_parts import VOCAB, WIDTH, write_tiny
@@ -62,3 +63,13 @@ def test_rows_beside_a_poisoned_one_are_computed_as_ever(tmp_path: Path) -> None
     assert np.array_equal(got[[0, 2]], wanted[[0, 2]])
     assert not np.isfinite(got[1]).any()
     stage.close()
+
+
+def test_a_tensor_of_no_layer_is_passed_over(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", MODELS["llama"])
+    source = path.read_bytes()
+    name = b"blk.3.attn_q.weight"
+    assert source.count(name) == 1
+    path.write_bytes(source.replace(name, b"blk.x.attn_q.weight"))
+    with pytest.raises(CorruptModel, match=r"is damaged: layer 3 has no 'attn_q'"):
+        stage_of(path)
