@@ -99,13 +99,17 @@ def check_parity(engine: ProbedEngine, record: Path | None, version: str) -> Par
     parity = compare(engine, probe)
     if not parity.is_held:
         raise UnsupportedModel(
-            f"{engine.spec.engine} and llama.cpp disagree here: {parity.where} is off by {parity.error:.0%}, where "
+            f"{engine.spec.engine} and llama.cpp disagree here: {parity.where} {_off(parity.error)}, where "
             f"{parity.tolerance:.1%} is rounding. So these layers are not served by {engine.spec.engine}. "
             "Set `peerinfer config engines llama.cpp` on this machine, and load again."
         )
     if record is not None:
         write_record(record, version, own)
     return parity
+
+
+def _off(error: float) -> str:
+    return f"is off by {error:.0%}" if np.isfinite(error) else "computes what is no number"
 
 
 def probe_states(width: int) -> Hidden:
@@ -195,7 +199,7 @@ def read_record(path: Path, version: str) -> Hidden | None:
         if (told.get("version"), told.get("engine")) != (VERSION, version):
             return None
         kept = np.array(told.get("fingerprint"), np.float32)
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return None
     return kept if kept.ndim == 3 and bool(np.isfinite(kept).all()) else None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from peerinfer.engine.base import MLX, StageSpec
-from peerinfer.errors import CorruptModel
+from peerinfer.errors import CorruptModel, UnsupportedModel
+from peerinfer.models.model_file import read_model
 from peerinfer.net.frames import Row
 from tests.tiny_architectures import MODELS
 from tests.tiny_parts import VOCAB, WIDTH, write_tiny
@@ -16,6 +18,7 @@ from tests.tiny_parts import VOCAB, WIDTH, write_tiny
 pytest.importorskip("mlx_lm")
 
 from peerinfer.engine.mlx import MlxStage
+from peerinfer.engine.parity import check_parity, read_record, write_record
 
 CHANCE = np.random.default_rng(5)
 NO_NUMBERS = [np.nan, np.inf, 1e30]
@@ -73,3 +76,25 @@ def test_a_tensor_of_no_layer_is_passed_over(tmp_path: Path) -> None:
     path.write_bytes(source.replace(name, b"blk.x.attn_q.weight"))
     with pytest.raises(CorruptModel, match=r"is damaged: layer 3 has no 'attn_q'"):
         stage_of(path)
+
+
+def test_a_record_with_numbers_beyond_all_bounds_is_no_record(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    write_record(record, "mlx 1", np.ones((1, 2, 3), np.float32))
+    assert read_record(record, "mlx 1") is not None
+    told = json.loads(record.read_text())
+    told["fingerprint"][0][0][0] = 10**400
+    record.write_text(json.dumps(told))
+    assert read_record(record, "mlx 1") is None
+
+
+def test_a_stage_of_weights_that_are_no_numbers_is_refused_in_plain_words(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", MODELS["llama"])
+    tensor = read_model(path).by_name["blk.1.ffn_down.weight"]
+    damaged = bytearray(path.read_bytes())
+    damaged[tensor.offset : tensor.offset + 4] = np.float32(np.nan).tobytes()
+    path.write_bytes(damaged)
+    stage = stage_of(path)
+    with pytest.raises(UnsupportedModel, match="layer 1 of the stage computes what is no number"):
+        check_parity(stage, None, "mlx 1")
+    stage.close()
