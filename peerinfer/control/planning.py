@@ -68,9 +68,12 @@ def variants(request: LoadRequest, model: HeldModel) -> tuple[Wishes, ...]:
 
 
 def model_of(digest: str, members: Iterable[Member]) -> HeldModel | None:
-    """What any member says of the model with this digest: one that has all of it, if there is one."""
+    """What any member says of the model with this digest: one that has all of it, if there is one.
+
+    Rather one that tells what it takes in MLX, too: a peer of an older version does not.
+    """
     held = [model for member in members if (model := member.model(digest))]
-    return max(held, key=lambda model: model.is_whole, default=None)
+    return max(held, key=lambda model: (model.is_whole, model.mlx_layer_bytes > 0), default=None)
 
 
 def is_here(model: HeldModel, members: Iterable[Member]) -> bool:

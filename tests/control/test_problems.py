@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from peerinfer.control.advice import Advice
 from peerinfer.control.drawing import Table
 from peerinfer.control.members import Member
-from peerinfer.control.planning import Wishes
+from peerinfer.control.planning import Wishes, model_of
 from peerinfer.control.problems import (
     STAGE_BYTES,
     Standing,
@@ -223,3 +223,12 @@ def test_whatever_members_say_the_leader_plans_or_says_why_not(one: Snapshot, ot
         except (NoPlacement, NoLeader) as error:
             stages, told = (), str(error)
         assert stages or told
+
+
+def test_what_a_model_takes_in_mlx_is_asked_of_a_member_that_tells_it() -> None:
+    """A member of an older version has the model too, and says nothing of MLX."""
+    telling = replace(MODEL, mlx_layer_bytes=GB // 6)
+    older, newer = member(), member(B, models=(telling,))
+    assert model_of(MODEL.digest, [older, newer]) == model_of(MODEL.digest, [newer, older]) == telling
+    partly = replace(telling, held=((0, 1),), tensors=8)
+    assert model_of(MODEL.digest, [member(B, models=(partly,)), older]) == MODEL
