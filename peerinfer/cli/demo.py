@@ -80,6 +80,8 @@ def run_demo(args: argparse.Namespace) -> int:
     cuts: tuple[int, ...] = args.cuts or ()
     engines: tuple[str, ...] = args.engines or ()
     nodes = args.nodes or (len(cuts) + 1 if cuts else len(engines) or NODES)
+    if nodes > NODES_MAX:
+        args.parser.error(f"{nodes} nodes are too many for one machine: at most {NODES_MAX}")
     if engines and len(engines) != nodes:
         args.parser.error(f"--engines: {nodes} nodes take {nodes} engines, not {len(engines)}")
     if cuts and len(cuts) != nodes - 1:

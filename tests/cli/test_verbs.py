@@ -58,6 +58,7 @@ def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
         ["demo", "--nodes", "0"],
         ["demo", "--cuts", "5,5"],
         ["demo", "--nodes", "3", "--cuts", "5"],
+        ["demo", "--engines", ",".join(["llama"] * 17)],
     ],
 )
 def test_wrong_usage_is_code_2(arguments: list[str], capsys: Capture) -> None:
