@@ -34,19 +34,19 @@ def layout_for(header: GgufHeader, key: ShardKey) -> Layout:
 
 def _layout(plan: ShardPlan, header: GgufHeader) -> Layout:
     numbers = {info.name: number for number, info in enumerate(header.tensors)}
-    head = _head(plan)
-    head += bytes(_padded(len(head)) - len(head))
+    head = header_bytes(plan)
+    head += bytes(padded(len(head)) - len(head))
     pieces: list[Piece] = []
     end = len(head)
     for source in plan.sources:
         tensor = -1 if source.content is not None else numbers[source.info.name]
         pieces.append(Piece(end, source.info.n_bytes, tensor, source.content or b""))
-        end += _padded(source.info.n_bytes)
+        end += padded(source.info.n_bytes)
     return Layout(head, end, tuple(pieces))
 
 
-def _head(plan: ShardPlan) -> bytes:
-    """The header, by the package's writer, which wants a file."""
+def header_bytes(plan: ShardPlan) -> bytes:
+    """The header of the file that the plan is of, by the package's writer, which wants a file."""
     with tempfile.TemporaryDirectory(prefix="peerinfer-") as folder:
         path = Path(folder) / "head"
         writer = GGUFWriter(path, plan.architecture)
@@ -71,5 +71,6 @@ def _writable(plan: ShardPlan) -> Iterator[tuple[str, Entry]]:
             yield key, entry
 
 
-def _padded(n_bytes: int) -> int:
+def padded(n_bytes: int) -> int:
+    """Bytes up to where the next tensor starts."""
     return -(-n_bytes // ALIGNMENT_DEFAULT) * ALIGNMENT_DEFAULT
