@@ -130,6 +130,14 @@ class NodeActions(Protocol):
         """Brings a model to this machine: `{"model", "digest", "size_bytes", "licence", "source"}`."""
         ...
 
+    async def import_model(self, folder: str, name: str, progress: ProgressHandler) -> JsonObject:
+        """Takes in the model in MLX's format that lies in `folder`: `{"model", "digest", "size_bytes", "loss"}`.
+
+        An empty `name` is that of the folder. `loss` is the root of the mean square of what weights are off, relative
+        to the weights.
+        """
+        ...
+
     async def remove_model(self, model: str) -> JsonObject:
         """Forgets a model and removes its files: `{"model", "freed_bytes"}`. Refuses one that is loaded."""
         ...

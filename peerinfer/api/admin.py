@@ -35,7 +35,7 @@ Action = Callable[[ProgressHandler], Awaitable[JsonObject]]
 
 
 class AdminRoutes:
-    """Load, unload, plan, config, pull, rm, invite, join, remove, leave, models, down."""
+    """Load, unload, plan, config, pull, import, rm, invite, join, remove, leave, models, down."""
 
     def __init__(self, actions: NodeActions) -> None:
         self._actions = actions
@@ -55,6 +55,7 @@ class AdminRoutes:
             "leave": self._leave,
             "models": self._models,
             "pull": self._pull,
+            "import": self._import,
             "rm": self._rm,
             "down": self._down,
         }
@@ -74,6 +75,14 @@ class AdminRoutes:
         """A pull ends when the client goes away, as a person at a terminal expects; what came is kept."""
         reference = _required(Fields(await read_json(request)), "reference")
         return await self._long(request, lambda progress: self._actions.pull(reference, progress), ends_with=True)
+
+    async def _import(self, request: web.Request) -> web.StreamResponse:
+        """An import ends when the client goes away, and leaves nothing behind."""
+        fields = Fields(await read_json(request))
+        folder, name = _required(fields, "folder"), fields.text("name", max_length=SETTING_MAX)
+        return await self._long(
+            request, lambda progress: self._actions.import_model(folder, name, progress), ends_with=True
+        )
 
     async def _rm(self, request: web.Request) -> web.StreamResponse:
         return json_reply(await self._actions.remove_model(_required(Fields(await read_json(request)), "model")))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from peerinfer import __version__
-from peerinfer.cli import bench, chat, config, demo, doctor, mesh, models, node, plan, pull, status
+from peerinfer.cli import bench, chat, config, demo, doctor, imports, mesh, models, node, plan, pull, status
 from peerinfer.cli.show import note
 from peerinfer.errors import PeerinferError
 
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"peerinfer {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for group in (demo, node, status, doctor, mesh, models, pull, plan, chat, config, bench):
+    for group in (demo, node, status, doctor, mesh, models, pull, imports, plan, chat, config, bench):
         group.add(verbs)
     return parser
 

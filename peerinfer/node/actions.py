@@ -62,6 +62,10 @@ class Actions:
         """Brings a model to this machine, and tells the mesh."""
         return await self._models.pull(reference, progress)
 
+    async def import_model(self, folder: str, name: str, progress: ProgressHandler) -> JsonObject:
+        """Converts a model in MLX's format, and tells the mesh."""
+        return await self._models.import_folder(folder, name, progress)
+
     async def remove_model(self, model: str) -> JsonObject:
         """Forgets a model and frees its room."""
         in_use = {one.digest: one.model for one in self._node.session.control.instances()}

@@ -10,10 +10,12 @@ from typing import Final
 from peerinfer.api.actions import ModelInfo, Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.state import Instance
-from peerinfer.errors import BadRequest, UnknownModel
+from peerinfer.errors import BadRequest, ModelError, UnknownModel
+from peerinfer.models.mlx_import.calls import Progressed
+from peerinfer.models.mlx_import.host import convert_in_child, target_of
 from peerinfer.models.pull import calls
 from peerinfer.models.pull.catalogue import load_catalogue
-from peerinfer.models.shelf import ShelfItem
+from peerinfer.models.shelf import ShelfItem, item_of
 from peerinfer.models.store import ModelEntry
 from peerinfer.node.node import Node
 
@@ -26,6 +28,8 @@ class ModelActions:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._importing = asyncio.Lock()
+        """One conversion at a time: each takes all processors."""
 
     async def listing(self, ready: set[str], loaded: Mapping[str, Instance]) -> list[ModelInfo]:
         """Models here, those fetched in part, and those that run elsewhere; `ready` and `loaded` by digest."""
@@ -68,6 +72,34 @@ class ModelActions:
             "size_bytes": entry.size_bytes,
             "licence": pulled.licence,
             "source": entry.source,
+        }
+
+    async def import_folder(self, folder: str, name: str, progress: ProgressHandler) -> JsonObject:
+        """See `NodeActions.import_model`."""
+        source = Path(folder)
+        if not source.is_absolute():
+            raise BadRequest("Name the folder of the model by its whole path.")
+        store = self._node.store
+        target = await asyncio.to_thread(target_of, name or source.name, store.models_folder)
+
+        def tell(told: Progressed) -> None:
+            progress(Progress(f"Converting {source.name}", told.done_bytes / max(1, told.total_bytes)))
+
+        async with self._importing:
+            progress(Progress(f"Reading {source.name}"))
+            converted = await convert_in_child(source, target, tell)
+        progress(Progress(f"Checking {target.stem}"))
+        try:
+            entry = await store.take_in(item_of(target))
+        except ModelError:
+            await asyncio.to_thread(target.unlink, missing_ok=True)  # nobody could use it, and it would take the name
+            raise
+        await self._node.session.models_changed()
+        return {
+            "model": entry.name,
+            "digest": entry.digest,
+            "size_bytes": entry.size_bytes,
+            "loss": converted.loss,
         }
 
     async def remove(self, name: str, in_use: Mapping[str, str]) -> JsonObject:

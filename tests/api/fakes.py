@@ -104,6 +104,7 @@ class FakeNode:
     plan_answer: JsonObject = field(default_factory=dict)
     policy: NodePolicy = field(default_factory=NodePolicy)
     pulls: list[str] = field(default_factory=list)
+    imports: list[tuple[str, str]] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     """Pulls whose client went away."""
     members: dict[str, str] = field(default_factory=dict)
@@ -165,6 +166,14 @@ class FakeNode:
             "licence": "Apache-2.0",
             "source": reference,
         }
+
+    async def import_model(self, folder: str, name: str, progress: ProgressHandler) -> JsonObject:
+        self.imports.append((folder, name))
+        progress(Progress("Converting big", 0.25))
+        await asyncio.sleep(0)
+        if self.load_error is not None:
+            raise self.load_error
+        return {"model": name or "big", "digest": "ef" * 32, "size_bytes": 2_000_000_000, "loss": 0.0052}
 
     async def remove_model(self, model: str) -> JsonObject:
         if model in self.loaded:
