@@ -1,4 +1,4 @@
-"""The bundled SmolLM2 as the MLX community would publish it: its vocabulary as a `tokenizer.json`, its weights packed."""
+"""The bundled SmolLM2 as the MLX community would publish it: vocabulary in `tokenizer.json`, weights packed by MLX."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gguf.quants import dequantize
 from peerinfer.models.gguf import GgufHeader, read_header
 from peerinfer.models.mlx_rules import MLX_RULES
 from tests.bundled import bundled_model
+from tests.models.mlx_folders import added_token
 
 LLAMA = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 
@@ -25,7 +26,7 @@ def bundled_tokenizer() -> dict[str, Any]:
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {
         "added_tokens": [
-            {"id": number, "content": text, "special": True}
+            added_token(number, text)
             for number, (text, kind) in enumerate(zip(tokens, types, strict=True))
             if kind == TokenType.CONTROL
         ],

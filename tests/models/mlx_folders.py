@@ -75,10 +75,16 @@ def byte_texts() -> list[str]:
     return [chr(byte) if byte in TEXT_BYTES else chr(next(others)) for byte in range(256)]
 
 
+def added_token(number: int, text: str) -> dict[str, Any]:
+    """A special token as `tokenizer.json` lists it."""
+    flags = dict.fromkeys(("single_word", "normalized", "lstrip", "rstrip"), False)
+    return {"id": number, "content": text, "special": True, **flags}
+
+
 def tokenizer_json(*, pattern: str = LLAMA_SPLIT) -> dict[str, Any]:
     """A byte-level tokenizer of Llama 3's kind with a few merges: 267 tokens."""
     texts = [*byte_texts(), *(left + right for left, right in MERGES)]
-    added = [{"id": len(texts) + n, "content": text, "special": True} for n, text in enumerate(SPECIALS)]
+    added = [added_token(len(texts) + n, text) for n, text in enumerate(SPECIALS)]
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
