@@ -73,6 +73,17 @@ async def test_a_pull_ends_when_its_client_goes_away(api: Api, home: Path) -> No
     await eventually(lambda: api.node.given_up == ["hf:owner/big"])
 
 
+async def test_an_import_tells_its_progress_and_its_end(api: Api, client: ApiClient) -> None:
+    lines = await _all(client.follow("import", {"folder": "/models/big", "name": "small"}))
+    assert lines[0]["progress"]["share"] == 0.25
+    assert lines[-1]["result"]["model"] == "small"
+    assert api.node.imports == [("/models/big", "small")]
+    with pytest.raises(BadParameter, match="folder"):
+        await _all(client.follow("import", {"name": "small"}))
+    with pytest.raises(BadParameter, match="name"):
+        await _all(client.follow("import", {"folder": "/models/big", "name": "x" * 300}))
+
+
 async def test_a_loaded_model_is_not_removed(api: Api, client: ApiClient) -> None:
     with pytest.raises(RequestError, match="peerinfer unload"):
         await client.act("rm", {"model": MODEL})

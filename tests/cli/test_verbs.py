@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from peerinfer.api.actions import JoinWish, LoadWish
+from peerinfer.cli.imports import loss_text
 from peerinfer.cli.main import main
-from peerinfer.errors import ContextExceeded, NoPlacement, StageLost
+from peerinfer.errors import ContextExceeded, NoPlacement, StageLost, UnsupportedModel
 from tests.api.fakes import MODEL, Script
 from tests.cli.conftest import Daemon
 
 VERBS = (
     *("up", "down", "status", "doctor", "invite", "join", "remove", "leave"),
-    *("models", "load", "unload", "plan", "chat", "config", "demo"),
+    *("models", "import", "load", "unload", "plan", "chat", "config", "demo"),
 )
 Capture = pytest.CaptureFixture[str]
 
@@ -123,6 +124,25 @@ def test_pull_and_rm(daemon: Daemon, capsys: Capture) -> None:
     assert capsys.readouterr().out == "big:2b is removed; 2.0 GB became free.\n"
     assert daemon.run("rm", MODEL) == 1
     assert "peerinfer unload" in capsys.readouterr().err
+
+
+def test_import(daemon: Daemon, capsys: Capture, tmp_path: Path) -> None:
+    assert daemon.run("import", str(tmp_path)) == 0
+    captured = capsys.readouterr()
+    assert (
+        captured.out == "big is here (2.0 GB). Its weights are off by 0.0052 of their size (root of the mean square).\n"
+    )
+    assert "Converting big" in captured.err
+    assert daemon.run("import", str(tmp_path), "--name", "small", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "small"
+    assert daemon.node.imports == [(str(tmp_path), ""), (str(tmp_path), "small")]
+    daemon.node.load_error = UnsupportedModel("This model cannot be imported: it has wheels.")
+    assert daemon.run("import", str(tmp_path)) == 1
+    assert capsys.readouterr().err.endswith("peerinfer: This model cannot be imported: it has wheels.\n")
+
+
+def test_an_exact_import_says_so() -> None:
+    assert loss_text(0.0) == "Its weights are exactly those of the folder."
 
 
 def test_the_catalogue_needs_no_daemon(tmp_path: Path, capsys: Capture) -> None:

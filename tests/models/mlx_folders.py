@@ -20,7 +20,7 @@ TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfo
 BASE: dict[str, Any] = {
     "hidden_size": 128,
     "num_hidden_layers": 3,
-    "intermediate_size": 192,
+    "intermediate_size": 256,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-5,

@@ -64,8 +64,14 @@ async def convert_in_child(folder: Path, target: Path, progress: Callable[[Progr
     except (ProcessError, ValueError) as error:
         raise ModelError(f"The import failed: {error} Try again.") from None
     finally:
-        if not done:  # a child that was killed could not clear up behind itself
-            await asyncio.to_thread(remove_leftovers, target.parent)
+        if not done:
+            await asyncio.to_thread(_clear, target)
+
+
+def _clear(target: Path) -> None:
+    """A child that was killed could not clear up behind itself, or had just finished."""
+    remove_leftovers(target.parent)
+    target.unlink(missing_ok=True)
 
 
 def _failure(error: CallFailed) -> PeerinferError:
