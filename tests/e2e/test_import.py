@@ -1,4 +1,4 @@
-"""A model in MLX's format, from a folder to an answer that two engines compute together: the bundled one, packed anew."""
+"""A model in MLX's format, from a folder to an answer of two engines together: the bundled one, packed anew."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_import_load_over_two_engines_chat_and_remove(tmp_path: Path) -> None:
         assert [stage["engine"] for stage in instance["stages"]] == ["llama.cpp", "mlx"]
         assert ask(office, NAME).startswith("Hello")
         assert kitchen.run("unload", NAME).returncode == 0
-        assert kitchen.verb("rm", NAME)["freed_bytes"] == made["size_bytes"]
+        assert kitchen.verb("rm", NAME)["freed_bytes"] >= made["size_bytes"]
     finally:
         for daemon in daemons:
             daemon.stop()

@@ -16,6 +16,7 @@ from peerinfer.models.mlx_rules import MLX_RULES
 from tests.bundled import bundled_model
 from tests.models.mlx_folders import added_token
 
+HEADS = {"attn_q": "head_count", "attn_k": "head_count_kv"}
 LLAMA = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 
 
@@ -98,7 +99,7 @@ def write_bundled(folder: Path, *, bits: int = 4, group: int = 64) -> Path:
 
 def _weights(header: GgufHeader) -> Any:
     """Each module's name and weights, the rows of Q and K in their first order."""
-    heads = {"attn_q": header.metadata["llama.attention.head_count"], "attn_k": 3}
+    heads = {name: header.integer(f"llama.attention.{key}") for name, key in HEADS.items()}
     with bundled_model().open("rb") as file:
         for tensor in header.tensors:
             file.seek(tensor.offset)
@@ -107,7 +108,7 @@ def _weights(header: GgufHeader) -> Any:
             stem = tensor.name.removesuffix(".weight")
             _, layer, kind = (*stem.split("."), "", "")[:3] if stem.startswith("blk.") else ("", "", stem)
             if kind in heads:
-                weights = _unpermuted(weights, int(heads[kind]))
+                weights = _unpermuted(weights, heads[kind])
             yield f"model.layers.{layer}.{MLX_RULES['llama'].names[kind]}" if layer else LLAMA[kind], weights
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
-from gguf.quants import dequantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,56 +21,14 @@ from peerinfer.models import atomic
 from peerinfer.models.facts import model_facts
 from peerinfer.models.gguf import read_header
 from peerinfer.models.mlx_import import conversion, folder
-from peerinfer.models.mlx_import.blocks import TYPE_OF_BITS, Loss, floats, numbers, permuted, quantised_blocks
+from peerinfer.models.mlx_import.blocks import numbers, permuted
 from peerinfer.models.mlx_import.calls import Converted, Progressed
 from peerinfer.models.mlx_import.conversion import convert
 from peerinfer.models.mlx_import.host import convert_in_child, target_of
-from tests.models.mlx_folders import BASE, write_settings
+from tests.models.mlx_folders import write_settings
+from tests.models.mlx_packed import CONFIG, packed, tensors, weights_of
 from tests.models.raw_safetensors import Stored, write_safetensors
 from tests.models.stores import Stores
-
-CONFIG: dict[str, Any] = {
-    **BASE,
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "quantization": {"group_size": 32, "bits": 4},
-}
-
-
-def packed(rows: int, columns: int, seed: int, *, bits: int = 4, group: int = 32) -> dict[str, Stored]:
-    """Random weights as MLX packs them."""
-    chance = np.random.default_rng(seed)
-    words = chance.integers(0, 1 << 32, (rows, columns * bits // 32), np.uint32)
-    scales = (chance.standard_normal((rows, columns // group)) * 0.01).astype(np.float16)
-    biases = (chance.standard_normal((rows, columns // group)) * 0.1).astype(np.float16)
-    return {"weight": ("U32", words), "scales": ("F16", scales), "biases": ("F16", biases)}
-
-
-def tensors() -> dict[str, Stored]:
-    """Those of `CONFIG`."""
-    chance = np.random.default_rng(0)
-    shapes = {
-        "self_attn.q_proj": (64, 64),
-        "self_attn.k_proj": (32, 64),
-        "self_attn.v_proj": (32, 64),
-        "self_attn.o_proj": (64, 64),
-        "mlp.gate_proj": (96, 64),
-        "mlp.up_proj": (96, 64),
-        "mlp.down_proj": (64, 96),
-    }
-    modules = {"model.embed_tokens": (320, 64)}
-    modules |= {f"model.layers.{layer}.{name}": shape for layer in range(2) for name, shape in shapes.items()}
-    made: dict[str, Stored] = {}
-    for seed, (module, shape) in enumerate(modules.items()):
-        made |= {f"{module}.{part}": stored for part, stored in packed(*shape, seed).items()}
-    norms = [
-        f"model.layers.{layer}.{name}" for layer in range(2) for name in ("input_layernorm", "post_attention_layernorm")
-    ]
-    for name in (*norms, "model.norm"):
-        made[f"{name}.weight"] = ("F16", chance.standard_normal(64).astype(np.float16))
-    return made
 
 
 @pytest.fixture
@@ -93,68 +50,8 @@ def restored(model: Path, change: Callable[[dict[str, Stored]], object]) -> None
     write_safetensors(model / "model.safetensors", made)
 
 
-def weights_of(path: Path, name: str) -> np.ndarray:
-    """A tensor of a GGUF file, as float32."""
-    tensor = read_header(path).by_name[name]
-    raw = path.read_bytes()[tensor.offset : tensor.offset + tensor.n_bytes]
-    rows = np.frombuffer(raw, np.uint8).reshape(*tensor.shape[1:][::-1], -1)
-    return dequantize(rows, tensor.type).reshape(tensor.shape[::-1])
-
-
 def quiet(_: Progressed) -> None:
     pass
-
-
-# ---- numbers
-
-
-@settings(max_examples=40, deadline=None)
-@given(bits=st.sampled_from([2, 3, 4, 5, 6, 8]), repeats=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_blocks_say_what_the_groups_say(bits: int, repeats: int, seed: int) -> None:
-    group = 32 * repeats
-    stored = packed(3, 2 * group, seed, bits=bits, group=group)
-    words, scale, bias = (stored[part][1] for part in ("weight", "scales", "biases"))
-    q = numbers(words.view(np.uint8), bits)
-    stream = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").reshape(3, -1, bits)
-    assert (q == (stream.astype(np.int64) << np.arange(bits)).sum(axis=2)).all()
-    exact = q.reshape(3, 2, group) * scale[..., None].astype(np.float64) + bias[..., None].astype(np.float64)
-    blocks, loss = quantised_blocks(q, scale.astype(np.float32), bias.astype(np.float32), bits)
-    said = dequantize(blocks, TYPE_OF_BITS[bits]).reshape(exact.shape)
-    off = float(((said - exact) ** 2).sum())
-    if bits < 6:
-        assert np.allclose(said, exact, rtol=0, atol=1e-6)  # but for float32's own last bit
-        assert loss.error == 0
-    assert loss.relative == pytest.approx((off / (exact**2).sum()) ** 0.5, rel=1e-3, abs=1e-6)
-
-
-def test_scales_of_more_digits_than_16_bits_have_are_lost_and_told() -> None:
-    q = np.arange(64, dtype=np.uint8).reshape(1, 64) % 16
-    scale, bias = np.array([[0.1234567]], np.float32), np.array([[-0.7654321]], np.float32)
-    blocks, loss = quantised_blocks(q, scale, bias, 4)
-    exact = q * np.float64(scale[0, 0]) + np.float64(bias[0, 0])
-    off = dequantize(blocks, GGMLQuantizationType.Q4_1).reshape(-1) - exact[0]
-    assert 1e-5 < loss.relative < 1e-3
-    assert loss.relative == pytest.approx(np.linalg.norm(off) / np.linalg.norm(exact), rel=1e-2)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 7e4])
-@pytest.mark.parametrize("bits", [4, 8])
-def test_scales_that_16_bits_cannot_hold_are_refused(value: float, bits: int) -> None:
-    q = np.full((1, 32), 3, np.uint8)
-    with pytest.raises(UnsupportedModel, match="too large"):
-        quantised_blocks(q, np.array([[value * 127]], np.float32), np.zeros((1, 1), np.float32), bits)
-
-
-def test_rows_of_heads_change_places_as_pairs_do() -> None:
-    rows = np.arange(16).reshape(16, 1)
-    assert permuted(rows, 8)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
-
-
-def test_numbers_of_every_type_are_read() -> None:
-    values = np.array([1.5, -2.0, 0.25], np.float32)
-    assert (floats((values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8), "BF16") == values).all()
-    assert (floats(values.astype(np.float16).view(np.uint8), "F16") == values).all()
-    assert Loss().relative == 0
 
 
 # ---- whole models

@@ -56,19 +56,25 @@ def convert(folder: Path, final: Path, tell: Tell) -> Converted:
     head = header_bytes(plan)
     total = padded(len(head)) + sum(padded(source.info.n_bytes) for source in plan.sources)
     check_room(final.parent, total, final.name)
-    loss = Loss()
     with replacing(final) as partial_path, partial_path.open("wb") as out:
         _put(out, head)
         for source in plan.sources[: -len(made)]:
             _put(out, source.content or b"")
-        with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1), "weights") as pool:
-            for conversion in made:
-                for packed, lost in _converted(conversion, pool):
-                    out.write(packed.data)
-                    loss.add(lost)
-                _put(out, b"")
-                tell(Progressed(out.tell(), total))
+        loss = _write_weights(out, made, lambda done: tell(Progressed(done, total)))
     return Converted(told.architecture, total, loss.relative)
+
+
+def _write_weights(out: BinaryIO, made: Sequence[Conversion], tell: Callable[[int], None]) -> Loss:
+    """Writes all tensors, and tells the length of the file after each. Returns what was lost."""
+    loss = Loss()
+    with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1), "weights") as pool:
+        for conversion in made:
+            for packed, lost in _converted(conversion, pool):
+                out.write(packed.data)
+                loss.add(lost)
+            _put(out, b"")
+            tell(out.tell())
+    return loss
 
 
 def _put(out: BinaryIO, content: bytes) -> None:
