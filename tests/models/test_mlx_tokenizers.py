@@ -219,6 +219,21 @@ REFUSED_PIECES: list[tuple[Callable[[Json], Json], str]] = [
 ]
 
 
+def _late_run(tokenizer: Json) -> Json:
+    merges = tokenizer["model"]["merges"]
+    return changed(tokenizer, "model", "merges", to=[*merges[1:], merges[0]])
+
+
+def _token_with_a_run(tokenizer: Json) -> Json:
+    return changed(tokenizer, "model", "vocab", "a▁▁b", to=499)
+
+
+@pytest.mark.parametrize(("change", "why"), [(_late_run, "too late"), (_token_with_a_run, "finds an added one")])
+def test_runs_of_blanks_that_llama_cpp_finds_otherwise_are_refused(change: Callable[[Json], Json], why: str) -> None:
+    with pytest.raises(ModelError, match=why):
+        keys_of(change(pieces_json(3, prefix=False)), PIECE_SETTINGS, 500)
+
+
 @pytest.mark.parametrize(("change", "why"), REFUSED_PIECES)
 def test_pieces_that_scores_cannot_say_are_refused(change: Callable[[Json], Json], why: str) -> None:
     tokenizer = change(pieces_json(3, prefix=True))

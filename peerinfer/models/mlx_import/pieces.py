@@ -3,7 +3,10 @@
 llama.cpp joins the two neighbours whose sum is the token with the highest score (`llm_tokenizer_spm` in its
 `src/llama-vocab.cpp`); the library `tokenizers` joins by the rank of a merge. Both do the same if every way to split a
 token into two tokens is a merge, and all merges to one token follow each other: then its score is minus its rank. That
-is how such files are made from SentencePiece's own; it is checked, and anything else is refused.
+is how such files are made from SentencePiece's own; it is checked, and anything else is refused. Added tokens are found
+in a text before anything is joined, so for them the order of merges does not matter; but those with blanks in them
+(Gemma's runs) are found so by llama.cpp only, which is the same where their merges are the first of all, and no other
+token has one in it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ WORD_MARK: Final = "▁"
 """Stands for a blank."""
 _BYTE: Final = re.compile(r"<0x[0-9A-F]{2}>")
 _BYTES: Final = 256
+RUNS_MAX: Final = 64
+"""Added tokens with blanks in them; Gemma has 30."""
 
 
 def is_byte(text: str) -> bool:
@@ -90,24 +95,38 @@ def _metaspace_prefix(step: Step, ids: Mapping[str, int]) -> bool:
 def _scores(ids: Mapping[str, int], merges: Sequence[tuple[str, str]], added: frozenset[str]) -> dict[str, float]:
     """Minus the rank of each token among those that merges make; what is made by none has the lowest."""
     ranks: dict[str, int] = {}
-    last = ""
+    last, has_begun = "", False
     known: set[tuple[str, str]] = set()
     for left, right in merges:
         token = left + right
         if token not in ids or left not in ids or right not in ids:
             raise unsupported(f"its tokenizer merges {quoted(left)} and {quoted(right)}, which are not all tokens")
-        if token != last:
-            if token in ranks:
-                raise unsupported(f"its merges to {quoted(token)} do not follow each other, so scores cannot say them")
-            ranks[token] = len(ranks)
-            last = token
         known.add((left, right))
+        rank = ranks.setdefault(token, len(ranks))
+        if token in added:
+            if has_begun and WORD_MARK in token:
+                raise unsupported(f"its tokenizer merges {quoted(token)} too late for llama.cpp, which finds it first")
+            continue
+        if token != last and rank != len(ranks) - 1:
+            raise unsupported(f"its merges to {quoted(token)} do not follow each other, so scores cannot say them")
+        last, has_begun = token, True
+    _check_splits(ids, known, added)
+    lowest = len(ranks)
+    return {token: -float(ranks.get(token, lowest)) for token in ids}
+
+
+def _check_splits(ids: Mapping[str, int], known: set[tuple[str, str]], added: frozenset[str]) -> None:
+    """Raises `UnsupportedModel` if llama.cpp would join, or find first, what this tokenizer does not."""
+    runs = [text for text in added if text in ids and WORD_MARK in text]
+    if len(runs) > RUNS_MAX:
+        raise unsupported(f"its tokenizer has {len(runs)} added tokens with blanks in them")
+    runs = [run for run in runs if not any(other != run and other in run for other in runs)]
     for token in ids:
         if token in added or is_byte(token):
             continue
+        if any(run in token for run in runs):
+            raise unsupported(f"its tokenizer has the token {quoted(token)}, in which llama.cpp finds an added one")
         for at in range(1, len(token)):
             left, right = token[:at], token[at:]
             if left in ids and right in ids and (left, right) not in known:
                 raise unsupported(f"its tokenizer never merges {quoted(left)} and {quoted(right)}, as llama.cpp would")
-    lowest = len(ranks)
-    return {token: -float(ranks.get(token, lowest)) for token in ids}
