@@ -116,7 +116,8 @@ def test_piece_ids_are_those_of_tokenizers(prefix: bool, seed: int, tmp_path: Pa
 def test_types_and_padding_of_tokens() -> None:
     tokenizer = pieces_json(0, prefix=True)
     count = len(tokenizer["model"]["vocab"])
-    tokenizer["added_tokens"] += [{"id": count, "content": "▁▁▁", "special": False}]
+    beyond = {"id": count + 3, "content": "<image>", "special": True}  # of no row of the model
+    tokenizer["added_tokens"] += [{"id": count, "content": "▁▁▁", "special": False}, beyond]
     keys = keys_of(tokenizer, PIECE_SETTINGS, count + 3)
     types = keys["tokenizer.ggml.token_type"][0]
     assert [types[n] for n in (0, 1, 3, 259, count, count + 1)] == [
@@ -162,7 +163,7 @@ REFUSED_BYTE_LEVEL: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("pre_tokenizer", "pretokenizers", 0, "behavior"), "Removed", "in a way that is not known"),
     (("pre_tokenizer", "pretokenizers", 1, "add_prefix_space"), True, "a blank before texts"),
     (("normalizer",), {"type": "Lowercase"}, "changes texts by"),
-    (("added_tokens", 0, "id"), 5000, "id 5000"),
+    (("model", "vocab", "z"), 5000, "id 5000"),
     (("added_tokens", 0, "content"), "", "no id, no text"),
     (("added_tokens", 0, "content"), "x" * 600, "very long"),
     (("added_tokens", 0, "content"), "a", "the same text"),

@@ -66,14 +66,15 @@ def floats(raw: Bytes, dtype: str) -> Floats:
 
 def numbers(words: Bytes, bits: int) -> Bytes:
     """The q of packed rows: shape (rows, bytes) to (rows, bytes · 8 / bits)."""
-    rows = len(words)
     if bits == 8:
         return words
-    if bits in (2, 4):
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        return ((words[:, :, None] >> shifts) & np.uint8((1 << bits) - 1)).reshape(rows, -1)
-    stream = np.unpackbits(words, axis=1, bitorder="little").reshape(rows, -1, bits)
-    return (stream << np.arange(bits, dtype=np.uint8)).sum(axis=2, dtype=np.uint8)
+    out = np.empty((len(words), words.shape[1] // bits, 8), np.uint8)
+    runs = np.zeros((*out.shape[:2], 8), np.uint8)  # eight numbers fill as many bytes as each has bits
+    runs[:, :, :bits] = words.reshape(len(words), -1, bits)
+    wide = runs.view("<u8")[:, :, 0]
+    for at in range(8):
+        out[:, :, at] = (wide >> np.uint64(bits * at)) & np.uint64((1 << bits) - 1)
+    return out.reshape(len(words), -1)
 
 
 def quantised_blocks(q: Bytes, scale: Floats, bias: Floats, bits: int) -> tuple[Bytes, Loss]:
