@@ -80,12 +80,12 @@ class ModelActions:
         if not source.is_absolute():
             raise BadRequest("Name the folder of the model by its whole path.")
         store = self._node.store
-        target = await asyncio.to_thread(target_of, name or source.name, store.models_folder)
 
         def tell(told: Progressed) -> None:
             progress(Progress(f"Converting {source.name}", told.done_bytes / max(1, told.total_bytes)))
 
         async with self._importing:
+            target = await asyncio.to_thread(target_of, name or source.name, store.models_folder)
             progress(Progress(f"Reading {source.name}"))
             converted = await convert_in_child(source, target, tell)
         progress(Progress(f"Checking {target.stem}"))
