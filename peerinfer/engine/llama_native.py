@@ -122,17 +122,17 @@ class HiddenTap:
 
 
 class LayerTap(HiddenTap):
-    """Reads what is behind the attention and behind the whole of every layer, and lets the graph go on.
+    """Reads the keys of every layer and what is behind it, and lets the graph go on.
 
-    `kqv_out-N` is what the heads of a layer give, before it is projected (`build_attn` in llama-graph.cpp).
+    Several tensors of a layer are called `Kcur-N`; the last of them is what goes into the cache.
     """
 
-    def __init__(self, layers: int, input_tensor: str, tokens: int, width: int, attention_width: int) -> None:
+    def __init__(self, layers: int, input_tensor: str, tokens: int, width: int, key_width: int) -> None:
         super().__init__(0, input_tensor)
         self.states: Hidden = np.zeros((layers, tokens, width), np.float32)
-        self.attention: Hidden = np.zeros((layers, tokens, attention_width), np.float32)
+        self.keys: Hidden = np.zeros((layers, tokens, key_width), np.float32)
         sinks = {f"l_out-{layer}".encode(): self.states[layer] for layer in range(layers)}
-        sinks |= {f"kqv_out-{layer}".encode(): self.attention[layer] for layer in range(layers)}
+        sinks |= {f"Kcur-{layer}".encode(): self.keys[layer] for layer in range(layers)}
         self.unread = set(sinks)
         """Tensors that no graph has had yet."""
         enter = self.callback

@@ -12,6 +12,7 @@ from peerinfer.engine.llama import LlamaStage
 from peerinfer.engine.llama_native import HiddenTap, LayerTap, llama
 from peerinfer.engine.rows import Piece
 from peerinfer.errors import EngineError
+from peerinfer.models.facts import model_facts
 from peerinfer.models.model_file import read_model
 
 
@@ -19,8 +20,8 @@ from peerinfer.models.model_file import read_model
 class Trace:
     """What a stage computed, layer by layer."""
 
-    attention: Hidden
-    """What the heads of each layer gave, shape (layers, tokens, heads times their size)."""
+    keys: Hidden
+    """As each layer put them into its cache, their positions turned in, shape (layers, tokens, heads times size)."""
     states: Hidden
     """Hidden states behind each layer, shape (layers, tokens, n_embd)."""
     logits: Logits | None
@@ -37,14 +38,14 @@ class LlamaReference(LlamaStage):
         self._tokens = tokens
         header = read_model(Path(spec.shard_path))
         by_length = "rope_factors_long.weight" in header.by_name
-        self._attention_width = header.by_name["blk.0.attn_output.weight"].shape[0]
+        self._key_width = model_facts(header).kv_widths[0]
         context = spec.context if by_length else tokens  # positions turn otherwise in longer contexts
         shape = replace(spec, context=context, slots=1, chunk=tokens, gpu_layers=0, flash_attention="off")
         super().__init__(replace(shape, cache_type_k="f16", cache_type_v="f16"), lambda _: None)
 
     def _make_tap(self, input_tensor: str) -> HiddenTap:
         spec = self.spec
-        self._layers_tap = LayerTap(spec.layers, input_tensor, self._tokens, spec.n_embd, self._attention_width)
+        self._layers_tap = LayerTap(spec.layers, input_tensor, self._tokens, spec.n_embd, self._key_width)
         return self._layers_tap
 
     def trace(self, states: Hidden) -> Trace:
@@ -58,7 +59,7 @@ class LlamaReference(LlamaStage):
         if result != 0 or self._layers_tap.unread:
             raise EngineError(f"llama.cpp could not run {count} tokens (result {result}).{self._log.last()}")
         logits = None if self.spec.kind == "trunk" else self._all_logits(count)
-        return Trace(self._layers_tap.attention.copy(), self._layers_tap.states.copy(), logits)
+        return Trace(self._layers_tap.keys.copy(), self._layers_tap.states.copy(), logits)
 
     def _all_logits(self, count: int) -> Logits:
         rows = [llama.llama_get_logits_ith(self._context, row) for row in range(count)]

@@ -18,7 +18,7 @@ from mlx import nn
 from peerinfer.engine.base import WHOLE_CACHE_TYPES, Hidden, Logits, Progress, StageSpec, TokenIds, check_options
 from peerinfer.engine.batching import batching_pays
 from peerinfer.engine.mlx_families import FUSED_HEADS, Family, Numbers, factors_name, norm, numbers, put, rope
-from peerinfer.engine.mlx_layers import Cache, Linear, Listener, evaluate, to_numpy
+from peerinfer.engine.mlx_layers import Cache, Linear, evaluate, to_numpy
 from peerinfer.engine.mlx_weights import WeightReader
 from peerinfer.engine.rows import Piece, pieces
 from peerinfer.errors import CorruptModel, EngineError, UnsupportedModel
@@ -52,7 +52,6 @@ class MlxStage:
         self._numbers = numbers(header)
         self._cache_kinds = _cache_kinds(spec)
         _check_room(header, self.kv_bytes)
-        self._embedding = EmbeddingTable(Path(spec.model_path)) if spec.first else None
         reader = WeightReader(Path(spec.shard_path))
         try:
             self._blocks = _Loader(header, self._numbers, spec, reader).blocks(progress)
@@ -60,6 +59,7 @@ class MlxStage:
         finally:
             reader.close()
         self.conversion_loss = reader.loss.relative
+        self._embedding = EmbeddingTable(Path(spec.model_path)) if spec.first else None
         told, kinds = self._numbers, self._cache_kinds
         self._caches = [Cache(spec.slots, told.kv_heads, spec.context, told.head_size, kinds) for _ in self._blocks]
         evaluate([(cache.keys, cache.values) for cache in self._caches])
@@ -98,21 +98,15 @@ class MlxStage:
         return each * spec.layers * spec.context * spec.slots
 
     def layer(self, number: int, states: Hidden) -> tuple[Hidden, Hidden]:
-        """One layer alone, on a sequence in slot 0 from position 0 on, for `parity.py`: what its heads give, shape
-        (tokens, heads times their size), and the hidden states behind it. `states`: (tokens, n_embd).
+        """One layer alone, on a sequence in slot 0 from position 0 on, for `parity.py`: the keys in its cache, shape
+        (tokens, heads times size), and the hidden states behind it. `states`: (tokens, n_embd).
         """
         piece = Piece(0, 0, len(states), 0, 0, False)
         window = self._numbers.window if self._numbers.slides[number] else 0
         sight, cache = self._sight([piece], window), self._caches[number]
         cache.aim([0], [0], 0, sight.first)
-        attention = self._blocks[number].self_attn
-        projection = attention.o_proj
-        attention.o_proj = listener = Listener(projection)
-        try:
-            made: mx.array = self._blocks[number](mx.array(states)[None], sight.mask, cache)
-            return to_numpy(listener.heard[0]), to_numpy(made[0])
-        finally:
-            attention.o_proj = projection
+        made: mx.array = self._blocks[number](mx.array(states)[None], sight.mask, cache)
+        return to_numpy(cache.keys_of(0, len(states))), to_numpy(made[0])
 
     def logits(self, states: Hidden) -> Logits:
         """Norm and head on hidden states, shape (tokens, n_embd). Raises `EngineError` on a stage without a head."""
@@ -201,13 +195,12 @@ class _Loader:
         self._spec = spec
         self._reader = reader
         self._family = Family(told.architecture)
-        self._by_layer: dict[int, list[tuple[str, str, TensorInfo]]] = {}
+        self._parts: dict[tuple[int, str], TensorInfo] = {}
+        """By layer and name within it, such as `attn_q.weight`."""
         for tensor in header.tensors:
             place = layer_of(tensor.name)
             if place is not None:
-                layer, name = place
-                stem, _, part = name.rpartition(".")
-                self._by_layer.setdefault(layer, []).append((stem, part, tensor))
+                self._parts[place] = tensor
 
     def blocks(self, progress: Progress) -> list[Any]:
         """All blocks, in order. Raises `UnsupportedModel`, `CorruptModel`."""
@@ -225,9 +218,8 @@ class _Loader:
         is_fused = on_gpu and told.head_size in FUSED_HEADS and told.architecture != "gemma2"
         out = mx.float16 if is_fused else mx.float32
         put(block, "self_attn.rope", rope(self._header, factors, slides=slides, out=out))
-        parts = {(stem, part): tensor for stem, part, tensor in self._by_layer.get(layer, [])}
         for stem, path in self._family.rules.names.items():
-            weight, bias = parts.get((stem, "weight")), parts.get((stem, "bias"))
+            weight, bias = (self._parts.get((layer, f"{stem}.{part}")) for part in ("weight", "bias"))
             if weight is None:
                 raise CorruptModel(f"{self._header.name} is damaged: layer {layer} has no {stem!r}. Fetch it again.")
             if "norm" in stem:

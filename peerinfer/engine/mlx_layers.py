@@ -38,20 +38,6 @@ class Linear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-class Listener(nn.Module):
-    """Keeps what goes into a layer, for `parity.py`."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.layer = layer
-        self.heard = mx.zeros(())
-
-    def __call__(self, x: mx.array) -> mx.array:
-        self.heard = x
-        made: mx.array = self.layer(x)
-        return made
-
-
 class Rope(nn.Module):
     """Rotary positions as llama.cpp turns them (`ggml_rope_ext`), for queries and keys alike."""
 
@@ -113,6 +99,10 @@ class Cache:
             self.values[slot : slot + 1, :, position : position + count] = values[row : row + 1]
         end = max(self._positions) + count
         return self._seen(self.keys, end), self._seen(self.values, end)
+
+    def keys_of(self, slot: int, count: int) -> mx.array:
+        """The first keys of a slot, shape (tokens, heads times size)."""
+        return self.keys[slot, :, :count].swapaxes(0, 1).flatten(1)
 
     def wipe(self, count: int) -> None:
         """Writes zeros over what the last call wrote, `count` tokens in each of its slots."""

@@ -22,7 +22,7 @@ from peerinfer.packing import pack, unpack
 from tests.engine.chains import Chain, Stages, stages
 from tests.engine.engines import each_engine
 from tests.tiny_architectures import MODELS
-from tests.tiny_parts import VOCAB, WIDTH, write_tiny
+from tests.tiny_parts import KV_HEADS, VOCAB, WIDTH, write_tiny
 
 SAME = 2e-3
 """Relative to the spread of logits: keys and values are kept in 16 bits, and sums are taken in another order."""
@@ -103,6 +103,25 @@ def test_what_is_rolled_back_is_forgotten(tmp_path: Path, engine: str, name: str
             alone(chain, IDS[:20])
             chain.truncate(0, kept)
             assert_same(chain.run([Row(0, 0, kept, 6, True)], IDS[30:36]), wanted)
+
+
+@each_engine
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_as_many_sequences_as_heads_do_not_take_each_others_mask(tmp_path: Path, engine: str, name: str) -> None:
+    """Scores may be laid out by heads: a mask of as many sequences would fit their axis without a word."""
+    with stages(model_of(tmp_path, name), tmp_path, {"engine": engine, "slots": KV_HEADS}) as loaded:
+        chain = halves(loaded)
+        lengths = [2 + 7 * slot for slot in range(KV_HEADS)]
+        wanted = [alone(chain, IDS[slot : slot + length + 1]) for slot, length in enumerate(lengths)]
+        for stage in chain.stages:
+            stage.batch_rows = True
+        for slot, length in enumerate(lengths):
+            chain.truncate(slot, 0)
+            chain.run([Row(slot, 0, 0, length, False)], IDS[slot : slot + length])
+        rows = [Row(slot, 0, length, 1, True) for slot, length in enumerate(lengths)]
+        got = chain.run(rows, np.array([IDS[slot + length] for slot, length in enumerate(lengths)], np.int32))
+    for slot in range(KV_HEADS):
+        assert_same(got[slot], wanted[slot][0])
 
 
 @each_engine

@@ -126,7 +126,7 @@ def test_broken_stages_of_every_family_are_refused_by_name(
     assert not (tmp_path / "record.json").exists()
 
 
-@pytest.mark.parametrize("layers", [(0, 10), (10, 20), (20, 30), (14, 15), (29, 30), (0, 3)])
+@pytest.mark.parametrize("layers", [(0, 10), (10, 20), (20, 30), (14, 15), (29, 30), (0, 1)])
 @pytest.mark.parametrize("broken", BREAKS)
 def test_broken_stages_of_the_real_model_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: Stages, broken: Break, layers: tuple[int, int]
@@ -149,11 +149,12 @@ def test_a_stage_that_passed_is_held_to_its_own_record(
     assert load(spec, record) == Loaded(0.0, True)
 
 
+@pytest.mark.parametrize("layers", [(0, 1), (10, 13)])
 @pytest.mark.parametrize("broken", BREAKS)
 def test_a_record_does_not_let_a_broken_stage_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: Stages, broken: Break
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: Stages, broken: Break, layers: tuple[int, int]
 ) -> None:
-    spec, record = real.spec(10, 13), tmp_path / "record.json"
+    spec, record = real.spec(*layers), tmp_path / "record.json"
     load(spec, record)
     broken(monkeypatch)
     with pytest.raises(UnsupportedModel, match="disagree here"):
@@ -190,9 +191,10 @@ class Recited:
     def __init__(self, spec: StageSpec, value: float) -> None:
         self.spec = replace(spec, engine=MLX)
         self._value = value
+        self._key_width = model_facts(read_header(Path(spec.shard_path))).kv_widths[0]
 
     def layer(self, number: int, states: Hidden) -> tuple[Hidden, Hidden]:
-        return np.full_like(states, self._value), np.full_like(states, self._value)
+        return np.full((len(states), self._key_width), self._value, np.float32), np.full_like(states, self._value)
 
     def logits(self, states: Hidden) -> Logits:
         return np.full((len(states), self.spec.n_vocab), self._value, np.float32)
