@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from drill_figures import answer
-from drill_hosts import BRIDGE_NETNS, Condition, Host, Lan, missing, only_drill, run
+from drill_hosts import BRIDGE_NETNS, Condition, Host, Lan, measured_alone, run
 from drill_meshes import MODEL, PROMPT, Meshes
 
 from peerinfer.api.client import ApiClient
@@ -40,14 +40,9 @@ def main() -> int:
     parser.add_argument("--within", type=float, default=0.15, metavar="SHARE")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
-    if why := missing():
-        print(why, file=sys.stderr)
+    rows = measured_alone(lambda: _measure(asked.rounds))
+    if rows is None:
         return 1
-    with only_drill() as alone:
-        if not alone:
-            print("A drill runs on this machine; try again when it has ended.", file=sys.stderr)
-            return 1
-        rows = _measure(asked.rounds)
     if asked.json:
         print(json.dumps({"splits": rows}))
     else:

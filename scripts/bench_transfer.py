@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from drill_figures import results, wait_for
-from drill_hosts import Host, Lan, missing, only_drill, run
+from drill_hosts import Host, Lan, measured_alone, run
 from drill_meshes import Meshes
 
 from tests.net.mesh import Authority, node_id
@@ -47,14 +47,9 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=6, metavar="N", help="of the model; each has about 134 MB")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
-    if why := missing():
-        print(why, file=sys.stderr)
+    rounds = measured_alone(lambda: _measure(asked.rounds, asked.rate, asked.layers))
+    if rounds is None:
         return 1
-    with only_drill() as alone:
-        if not alone:
-            print("A drill runs on this machine; try again when it has ended.", file=sys.stderr)
-            return 1
-        rounds = _measure(asked.rounds, asked.rate, asked.layers)
     ratios = [fetched / copied for fetched, copied in rounds]
     figures: dict[str, object] = {
         "rate": asked.rate,

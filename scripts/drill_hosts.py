@@ -259,6 +259,18 @@ def only_drill() -> Generator[bool]:
             yield True
 
 
+def measured_alone(measure: Callable[[], T]) -> T | None:
+    """What a measurement gives; None, with the reason on stderr, where it cannot be made here or now."""
+    if why := missing():
+        print(why, file=sys.stderr)
+        return None
+    with only_drill() as is_alone:
+        if is_alone:
+            return measure()
+    print("A drill runs on this machine; try again when it has ended.", file=sys.stderr)
+    return None
+
+
 def missing() -> str:
     """Why this machine cannot run a drill; nothing if it can."""
     if sys.platform != "linux" or os.geteuid() != 0:

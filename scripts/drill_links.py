@@ -29,7 +29,7 @@ from typing import Any, Final, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from drill_hosts import BRIDGE_NETNS, DrillFailed, Host, Lan, enter, missing, only_drill, run
+from drill_hosts import BRIDGE_NETNS, DrillFailed, Host, Lan, enter, measured_alone, run
 
 from peerinfer.clock import monotonic, monotonic_us
 from peerinfer.telemetry import link_service, prober
@@ -108,14 +108,9 @@ def main() -> int:
     parser.add_argument("--no-stream", action="store_true", help="only the rates")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
-    if why := missing():
-        print(why, file=sys.stderr)
+    rows = measured_alone(lambda: [_row(rate, asked.probes, streams=not asked.no_stream) for rate in asked.rates])
+    if rows is None:
         return 1
-    with only_drill() as alone:
-        if not alone:
-            print("A drill runs on this machine; try again when it has ended.", file=sys.stderr)
-            return 1
-        rows = [_row(rate, asked.probes, streams=not asked.no_stream) for rate in asked.rates]
     if asked.json:
         print(json.dumps({"links": rows}))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.chronicle import Chronicle
@@ -24,6 +24,9 @@ class Progress:
     total_bytes: int = 0
     """0 while it is not known."""
 
+
+TROUBLES: Final = "troubles"
+"""Beside the settings: sentences on what a setting that was just made asks for and this machine cannot do."""
 
 ProgressHandler = Callable[[Progress], None]
 """Takes progress at any rate: what nobody has read yet is replaced by what is newer."""
@@ -162,7 +165,7 @@ class NodeActions(Protocol):
         ...
 
     async def config(self, key: str, value: str | None) -> JsonObject:
-        """The settings of this machine by their keys; with a `value`, after `key` was set to it.
+        """The settings of this machine by their keys; with a `value`, after `key` was set to it, and `TROUBLES`.
 
         Raises `BadParameter` for what cannot be set.
         """

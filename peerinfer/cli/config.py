@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from peerinfer.api.actions import TROUBLES
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
-from peerinfer.cli.show import result, result_json, table
+from peerinfer.cli.show import note, result, result_json, table
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, home_of, with_daemon
 from peerinfer.errors import BadRequest, DaemonAbsent
 
@@ -56,6 +57,8 @@ def _offline(args: argparse.Namespace) -> JsonObject:
 def _show(args: argparse.Namespace, settings: JsonObject) -> int:
     from peerinfer.node.policy import KEYS, MEANINGS, shown_text
 
+    troubles: list[str] = settings.get(TROUBLES, [])
+    settings = {key: value for key, value in settings.items() if key != TROUBLES}
     if args.key and args.key not in KEYS:
         raise BadRequest(f"There is no setting {args.key}. Settings: {', '.join(KEYS)}.")
     if args.json:
@@ -64,4 +67,6 @@ def _show(args: argparse.Namespace, settings: JsonObject) -> int:
         result(shown_text(args.key, settings))
     else:
         result(table(("SETTING", "VALUE", ""), [(key, shown_text(key, settings), MEANINGS[key]) for key in KEYS]))
+    for sentence in troubles if args.key == "engines" else ():
+        note(sentence)
     return 0

@@ -17,6 +17,7 @@ from peerinfer.cli.models import follow
 from peerinfer.cli.show import ProgressLine, note, result_json
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, whole_number
 from peerinfer.cli.waiting import until
+from peerinfer.engine.kinds import ENGINES, LLAMA
 from peerinfer.errors import BadRequest, PeerinferError
 
 NODES = 3
@@ -253,7 +254,7 @@ async def _states(nodes: Sequence[DemoNode], model: str) -> list[JsonObject]:
 
 
 def _engines(text: str) -> tuple[str, ...]:
-    names = {"llama": "llama.cpp", "llama.cpp": "llama.cpp", "mlx": "mlx"}
+    names = {"llama": LLAMA, **{name: name for name in ENGINES}}
     parts = [part.strip().lower() for part in text.split(",")]
     if any(part not in names for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} are not engines: write one for each node, such as llama,mlx,llama")

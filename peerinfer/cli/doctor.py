@@ -22,7 +22,9 @@ from peerinfer.cli.show import result, result_json, size
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, home_of
 from peerinfer.clock import monotonic
 from peerinfer.config import API_PORT, PEER_PORT, Listen
+from peerinfer.engine.host import ask_mlx
 from peerinfer.errors import DaemonAbsent, PeerinferError
+from peerinfer.node.engines import IS_APPLE
 from peerinfer.node.home import prepare_home
 from peerinfer.placement.plan import in_list
 from peerinfer.telemetry.collector import Collector, default_probes
@@ -77,6 +79,7 @@ def examine(home: Path) -> Iterable[Finding]:
     yield Finding("memory", "ok", f"{size(memory.available)} of {size(memory.total)} available")
     yield from _hardware()
     yield _engine()
+    yield _mlx()
     daemon = _daemon(home)
     yield daemon
     if daemon.state == "warning":
@@ -134,6 +137,18 @@ def _engine() -> Finding:
     except (OSError, subprocess.SubprocessError):
         return Finding("engine", "problem", "llama-cpp-python does not start: run scripts/setup again.")
     return Finding("engine", "ok", f"llama.cpp by llama-cpp-python {done.stdout.strip()}")
+
+
+def _mlx() -> Finding:
+    """Asks MLX the same way. Only an Apple machine is the worse without it."""
+    try:
+        known = asyncio.run(ask_mlx())
+    except PeerinferError as error:
+        return Finding("mlx", "warning", str(error))
+    if known.trouble:
+        return Finding("mlx", "warning" if IS_APPLE else "ok", known.trouble)
+    unable = f", not for {in_list(list(known.unable))}" if known.unable else ""
+    return Finding("mlx", "ok", f"{known.version}, on {'GPU' if known.metal else 'CPU'}{unable}")
 
 
 def _daemon(home: Path) -> Finding:

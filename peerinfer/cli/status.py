@@ -9,6 +9,7 @@ from typing import Any
 from peerinfer.api.client import ApiClient
 from peerinfer.cli.show import SHORT_ID, names_of, result, result_json, size, stages_text, table
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, with_daemon
+from peerinfer.engine.kinds import ENGINES
 
 
 def add(verbs: Verbs) -> None:
@@ -110,7 +111,12 @@ def hardware_notes(snapshot: Mapping[str, Any]) -> list[str]:
     notes += [f"heat: {snapshot['thermal']}"] if snapshot.get("thermal") in {"serious", "critical"} else []
     policy: Mapping[str, Any] = snapshot.get("policy") or {}
     notes += [words for key, words in _POLICIES if policy.get(key)]
-    return notes + [f"{trouble['probe']} cannot tell" for trouble in snapshot.get("troubles", ())]
+    return notes + [_trouble(trouble["probe"]) for trouble in snapshot.get("troubles", ())]
+
+
+def _trouble(probe: str) -> str:
+    """An engine or a probe; `doctor` tells the reason."""
+    return f"{probe} does not run" if probe in ENGINES else f"{probe} cannot tell"
 
 
 _POLICIES = (("exclude", "kept out"), ("keep_light", "kept light"), ("never_on_battery", "not on battery"))

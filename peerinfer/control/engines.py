@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from peerinfer.engine.kinds import ENGINES, MLX
 from peerinfer.gossip.snapshot import HeldModel, Snapshot
-
-MLX: Final = "mlx"
 
 
 def engine_for(told: Snapshot, model: HeldModel) -> str:
@@ -22,9 +19,21 @@ def _runs(engine: str, told: Snapshot, model: HeldModel) -> bool:
 
 def why_no_engine(told: Snapshot) -> str:
     """Why no engine of a node can run a model. Completes "NAME …"."""
+    troubled = [probe for probe, _ in told.troubles if probe in ENGINES]
+    if troubled and not told.engines:
+        return (
+            f"may run layers in {' and '.join(troubled)} only, which does not run there (`peerinfer doctor` says why)"
+        )
     if not told.engines:
         return "has no engine that runs models"
     return f"has {' and '.join(told.engines)} only, which cannot run this model (config engines)"
+
+
+def why_no_longer(engine: str, told: Snapshot | None) -> str:
+    """Why a stage in this engine should leave a node; empty if it need not. Completes "NAME …"."""
+    if told is None or engine in told.engines:
+        return ""
+    return f"runs layers in {engine} no more (config engines)"
 
 
 def kinds_for(engine: str, told: Snapshot) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import Final
 
 from peerinfer.control.advice import StillPlanning
 from peerinfer.control.drawing import Drawn
+from peerinfer.control.engines import why_no_longer
 from peerinfer.control.intents import Intent, IntentBook
 from peerinfer.control.members import Member
 from peerinfer.control.placed import Placed
@@ -228,12 +229,13 @@ class Moves:
 
     def _reason(self, placed: Placed, intent: Intent) -> tuple[str, str]:
         """The most urgent reason to leave a node of this instance; `BETTER` and nothing if there is none."""
-        held = set(placed.nodes)
+        held = {stage.node: stage.engine for stage in placed.instance.stages}
         here = [member for member in self._all.members if member.node in held]
-        reasons = [(degree, f"{member.name} {why}.") for member in here for degree, why in _reasons(member)]
+        told = [(member.name, _reasons(member, held[member.node])) for member in here]
+        reasons = [(degree, f"{name} {why}.") for name, each in told for degree, why in each]
         problem = self._all.problem_without(placed, intent)
         known = {node.node for node in problem.nodes} if problem else set[str]()
-        if problem is not None and held <= known and fault(replace(problem, min_nodes=1), _stages(placed)):
+        if problem is not None and held.keys() <= known and fault(replace(problem, min_nodes=1), _stages(placed)):
             reasons.append((SOON, "A node may hold less of it than it does."))
         if len(held) < intent.min_nodes:
             reasons.append((ASKED, f"It was asked for on at least {intent.min_nodes} nodes."))
@@ -299,11 +301,12 @@ def _cost_s(placed: Placed, model: HeldModel, drawn: Drawn) -> float:
     return total
 
 
-def _reasons(member: Member) -> list[tuple[str, str]]:
-    """Why a stage should leave a node, with the degree of each."""
+def _reasons(member: Member, engine: str) -> list[tuple[str, str]]:
+    """Why a stage in this engine should leave a node, with the degree of each."""
     reasons = [
         (NOW, why_leaving(member)),
         (SOON, why_unwelcome(member)),
+        (SOON, why_no_longer(engine, member.snapshot)),
         (SOON, why_busy(member)),
         (SOON, "has hardly any memory left" if is_pressed(member) else ""),
     ]

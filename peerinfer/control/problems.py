@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from peerinfer.control.engines import MLX, engine_for, head_bytes, kinds_for, layer_bytes, why_no_engine
+from peerinfer.control.engines import engine_for, head_bytes, kinds_for, layer_bytes, why_no_engine
 from peerinfer.control.members import Member, Members
 from peerinfer.control.planning import Wishes, model_of
 from peerinfer.control.speeds import StageNumbers, stage_numbers
 from peerinfer.control.state import Instance, InstanceState
+from peerinfer.engine.kinds import MLX
 from peerinfer.gossip.liveness import Liveness
 from peerinfer.gossip.snapshot import HeldModel, LinkFigure, Snapshot
 from peerinfer.placement.plan import bytes_per_layer, ends_bytes

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from peerinfer.engine.kinds import LLAMA
 from peerinfer.errors import UnsupportedModel
 from peerinfer.net.frames import Row
 
@@ -29,10 +30,6 @@ TokenIds = npt.NDArray[np.int32]
 """Token ids, shape (tokens,)."""
 Progress = Callable[[float], None]
 """Told the share of loading that is done, 0 … 1."""
-LLAMA = "llama.cpp"
-MLX = "mlx"
-ENGINES = (LLAMA, MLX)
-"""The engines, by the names that people and programs see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ class StageSpec:
     cache_type_v: str = "f16"
     """One of `CACHE_TYPES`: how values are kept. A type of less than 16 bits needs flash attention."""
     engine: str = LLAMA
-    """One of `ENGINES`."""
+    """One of `kinds.ENGINES`."""
     record_path: str = ""
     """Where the fingerprint of this stage is kept for parity checks; empty keeps none."""
 

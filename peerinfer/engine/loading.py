@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peerinfer.engine.base import LLAMA, MLX, Progress, StageEngine, StageSpec
+from peerinfer.engine.base import Progress, StageEngine, StageSpec
+from peerinfer.engine.kinds import LLAMA, MLX
 from peerinfer.engine.llama import LlamaStage
 from peerinfer.engine.mlx_ability import mlx_ability
 from peerinfer.errors import UnsupportedModel

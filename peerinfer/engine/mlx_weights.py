@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from gguf.quants import Q4_K, dequantize
 from peerinfer.errors import CorruptModel, UnsupportedModel
 from peerinfer.models.gguf import TensorInfo
 from peerinfer.models.mlx_rules import GROUP, HALF_TYPES, mlx_bits
+from peerinfer.models.rounding import Loss
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -52,26 +53,12 @@ class Matrix:
     bits: int = 0
 
 
-@dataclass(slots=True)
-class Loss:
-    """What was lost by rounding anew, over all that was read."""
-
-    error: float = 0.0
-    """Sum of squares of what weights are off."""
-    total: float = 0.0
-    """Sum of squares of weights."""
-
-    @property
-    def relative(self) -> float:
-        """Root of the mean square of the error, as a share of that of the weights."""
-        return (self.error / self.total) ** 0.5 if self.total else 0.0
-
-
 class WeightReader:
     """Reads tensors of one file, converts them on several threads, and keeps account of the loss."""
 
     def __init__(self, path: Path) -> None:
         self.loss = Loss()
+        """Of matrices that were rounded anew; those that are said exactly do not count."""
         self._path = path
         self._file = path.open("rb", buffering=0)
         self._pool = ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1), "weights")
@@ -95,8 +82,8 @@ class WeightReader:
         for wave in waves:  # what was read and not yet converted stays bounded
             blocks = [self._blocks(tensor, *each, rows) for each in wave]
             slices += self._pool.map(partial(_converted, kind=tensor.type, columns=columns), blocks)
-        self.loss.error += sum(each.error for each in slices)
-        self.loss.total += sum(each.total for each in slices)
+        for each in slices:
+            self.loss.add(each.loss)
         return _joined(slices, tensor.type)
 
     def _blocks(self, tensor: TensorInfo, first: int, count: int, rows: int) -> Bytes:
@@ -118,9 +105,7 @@ class Slice:
     scale: Floats | None = None
     bias: Floats | None = None
     bits: int = 0
-    error: float = 0.0
-    total: float = 0.0
-    """Sums of squares, as in `Loss`."""
+    loss: Loss = field(default_factory=Loss)
 
 
 def _converted(blocks: Bytes, kind: GGMLQuantizationType, columns: int) -> Slice:
@@ -148,8 +133,8 @@ def _rounded(groups: Floats, scale: Floats, bias: Floats, bits: int, columns: in
     off = groups - (numbers * scale[:, None] + bias[:, None])
     packed = _packed(numbers.astype(np.uint8).reshape(-1, columns), bits)
     shape = (len(packed), columns // GROUP)
-    sums = float(np.vdot(off, off)), float(np.vdot(groups, groups))
-    return Slice(packed, scale.reshape(shape), bias.reshape(shape), bits, *sums)
+    loss = Loss(float(np.vdot(off, off)), float(np.vdot(groups, groups)))
+    return Slice(packed, scale.reshape(shape), bias.reshape(shape), bits, loss)
 
 
 def _joined(slices: Sequence[Slice], kind: GGMLQuantizationType) -> Matrix:

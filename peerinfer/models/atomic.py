@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -56,6 +57,14 @@ def remove_leftovers(folder: Path) -> None:
             continue
         writer = int(match[1])
         if writer == os.getpid() or not psutil.pid_exists(writer):
+            path.unlink(missing_ok=True)
+
+
+def keep_newest(folder: Path, most: int) -> None:
+    """Removes the oldest files of a folder beyond `most`."""
+    with contextlib.suppress(OSError):  # what cannot be removed is looked at again at the next start
+        by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in by_age[most:]:
             path.unlink(missing_ok=True)
 
 

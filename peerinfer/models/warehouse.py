@@ -17,7 +17,7 @@ from typing import Final
 from peerinfer.clock import Clock
 from peerinfer.errors import ModelError
 from peerinfer.models.assembly import Assembly, partial_path
-from peerinfer.models.atomic import remove_leftovers
+from peerinfer.models.atomic import keep_newest, remove_leftovers
 from peerinfer.models.facts import ModelFacts
 from peerinfer.models.fetch import Fetch
 from peerinfer.models.giving import Giver
@@ -38,6 +38,8 @@ Progress = Callable[[float], None]
 ROOM_STEP_BYTES: Final = 8 << 20
 PROGRESS_STEP: Final = 0.01
 """Share of the work between two words of progress."""
+FINGERPRINTS_MAX: Final = 256
+"""Of stages, 60 kB each at the most: a home has loaded so many in years."""
 ASK_AGAIN_S: Final = 1.0
 ASK_TIMES: Final = 20
 """For a manifest that no peer gives: links may just be being made after a start."""
@@ -63,7 +65,7 @@ class Warehouse:
     def __init__(self, home: Path, store: ModelStore, clock: Clock, limit_bytes: int = 0) -> None:
         self._store = store
         self._folder = ShardFolder(home / "shards", limit_bytes)
-        self._records = home / "fingerprints"
+        self._fingerprints = home / "fingerprints"
         self._clock = clock
         self.library = Library(store, self._folder)
         self.throttle = Throttle(lambda: False, clock)
@@ -79,6 +81,7 @@ class Warehouse:
     def tidy(self) -> None:
         """Removes what a process that was killed, or an older peerinfer, left. Blocks; for the start."""
         self._folder.sweep()
+        keep_newest(self._fingerprints, FINGERPRINTS_MAX)
         with contextlib.suppress(OSError):  # whoever needs it says so
             self._store.models_folder.mkdir(parents=True, exist_ok=True)
         for folder in (self._store.models_folder, self._store.records.folder):
@@ -99,7 +102,7 @@ class Warehouse:
         dossier = await self.library.dossier(digest, name)
         facts, first_layer = dossier.facts, layers[0]
         key = stage_key(digest, *layers, facts.n_layers)
-        record = self._records / f"{key.file_name}.json"
+        record = self._fingerprints / f"{key.file_name}.json"
         if key.kind == "whole":
             path = dossier.paths[0] if not dossier.is_header_only else await self._shard(dossier, key, holder, progress)
             return StageFiles(key.kind, path, path, facts, record)

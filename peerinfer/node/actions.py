@@ -7,7 +7,16 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, PlanWish, Progress, ProgressHandler
+from peerinfer.api.actions import (
+    TROUBLES,
+    JoinWish,
+    LoadWish,
+    ModelInfo,
+    OpenInvite,
+    PlanWish,
+    Progress,
+    ProgressHandler,
+)
 from peerinfer.api.replies import JsonObject
 from peerinfer.clock import monotonic
 from peerinfer.control.chronicle import Chronicle
@@ -111,7 +120,10 @@ class Actions:
         desk = self._node.policy
         if value is not None:
             await asyncio.to_thread(desk.set, key, value)
+            engines = self._node.session.instruments.engines
+            await engines.prepare()
             desk.changed()
+            return {**desk.current.shown(), TROUBLES: [sentence for _, sentence in engines.troubles()]}
         return desk.current.shown()
 
     # ---- pairing

@@ -8,8 +8,9 @@ from peerinfer.api.actions import Progress, ProgressHandler
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.engines import engine_for
 from peerinfer.control.state import Instance, InstanceState
-from peerinfer.engine.base import LLAMA, StageSpec
+from peerinfer.engine.base import StageSpec
 from peerinfer.engine.host import StageHost
+from peerinfer.engine.kinds import LLAMA
 from peerinfer.engine.measuring import Measured
 from peerinfer.errors import EngineError, NoPlacement, UnknownModel
 from peerinfer.models.store import ModelEntry

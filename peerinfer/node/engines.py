@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from peerinfer.engine.base import LLAMA, MLX
 from peerinfer.engine.host import ask_mlx
+from peerinfer.engine.kinds import LLAMA, MLX
 from peerinfer.engine.mlx_ability import MlxAbility
 from peerinfer.errors import PeerinferError
 from peerinfer.node.policy import PolicyDesk
@@ -35,8 +35,8 @@ class EngineDesk:
     @property
     def engines(self) -> tuple[str, ...]:
         """Those that run layers here, the preferred one first: in the owner's order, if he named some."""
-        here = (MLX, LLAMA) if self._mlx is not None and not self._mlx.trouble else (LLAMA,)
-        return self._policy.allowed(here if self._is_apple else here[::-1] if self._wants_mlx() else (LLAMA,))
+        has_mlx = self._wants_mlx() and self._mlx is not None and not self._mlx.trouble
+        return self._policy.allowed((MLX, LLAMA) if has_mlx else (LLAMA,))
 
     @property
     def computes_on_metal(self) -> bool:

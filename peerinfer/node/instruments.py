@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from peerinfer.clock import monotonic
-from peerinfer.engine.base import LLAMA, MLX
 from peerinfer.engine.host import can_offload
+from peerinfer.engine.kinds import LLAMA, MLX
 from peerinfer.errors import PeerinferError
 from peerinfer.gossip.snapshot import HeldStage, LinkFigure
 from peerinfer.net.switchboard import Switchboard

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
+from peerinfer.engine.kinds import ENGINES
 from peerinfer.errors import BadParameter, ConfigInvalid, DiskFull, HomeError
 from peerinfer.gossip.snapshot import FREE_POLICY, OwnerPolicy
 from peerinfer.identity.files import write_private
@@ -19,8 +20,6 @@ VERSION: Final = 1
 """Of the file. A later one is refused, since what it restricts must not be overlooked."""
 FILE_MAX_BYTES: Final = 1 << 16
 """Five settings; what is larger is not ours."""
-ENGINES: Final = ("llama.cpp", "mlx")
-"""That a person may name."""
 MEMORY_LIMIT_MIN_BYTES: Final = 1_000_000
 """With less not the smallest layer fits: `exclude` says that better."""
 MEMORY_LIMIT_MAX_BYTES: Final = 10**15

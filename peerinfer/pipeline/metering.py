@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from peerinfer.engine.base import LLAMA
+from peerinfer.engine.kinds import LLAMA
 from peerinfer.models.facts import ModelFacts
 from peerinfer.pipeline.times import StageTimes
 

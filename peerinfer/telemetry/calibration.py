@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+from peerinfer.engine.kinds import LLAMA
+
 CPU_OVERHEAD_US: Final = 15.0
 CUDA_OVERHEAD_US: Final = 35.0
 METAL_OVERHEAD_US: Final = 125.0
@@ -134,7 +136,7 @@ def fit(sample: StageSample, now_s: float) -> Figure | None:
 
 
 def _skipped(engine: str) -> float:
-    return SKIPPED_LAYERS if engine == "llama.cpp" else 0.0
+    return SKIPPED_LAYERS if engine == LLAMA else 0.0
 
 
 def _overhead_us(device: str) -> float:

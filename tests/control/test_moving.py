@@ -267,3 +267,17 @@ def test_an_owner_who_wants_back_what_was_just_moved_to_him_waits_no_two_minutes
     (_, (left_at, back)) = moves(house)
     assert (nodes, back) == ("b", "a")
     assert left_at - moved_at < PAUSE_S, "only what failed waits"
+
+
+def test_a_stage_changes_its_engine_where_the_owner_changes_his_mind() -> None:
+    both = replace(runs(500), engines=("mlx", "llama.cpp"), models=(replace(MODEL, mlx_layer_bytes=MODEL.layer_bytes),))
+    house = loaded({A: both})
+    assert house.leader.instances[0].stages[0].engine == "mlx"
+    house.tell(A, engines=("llama.cpp",))
+    told_at = house.now
+    house.run(SOON_S + ROUND_S + house.load_s + 15)
+    (stands,) = house.leader.instances
+    assert (stands.stages[0].node, stands.stages[0].engine) == (A, "llama.cpp")
+    ((at, nodes),) = moves(house)
+    assert nodes == "a"
+    assert at - told_at <= SOON_S + ROUND_S

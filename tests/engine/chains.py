@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from peerinfer.engine.base import MLX, StageSpec
+from peerinfer.engine.base import StageSpec
 from peerinfer.engine.batching import BatchingEngine
+from peerinfer.engine.kinds import MLX
 from peerinfer.engine.llama import LlamaStage
 from peerinfer.models.facts import model_facts
 from peerinfer.models.gguf import read_header

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from peerinfer.engine.base import ENGINES, MLX
+from peerinfer.engine.kinds import ENGINES, MLX
 
 HAS_MLX = importlib.util.find_spec("mlx") is not None and importlib.util.find_spec("mlx_lm") is not None
 """MLX has no build for Windows; `scripts/test` installs it elsewhere."""

@@ -10,9 +10,10 @@ import numpy as np
 import psutil
 import pytest
 
-from peerinfer.engine.base import MLX, CloseSlot, OpenSlot, Order, Sampling, StageSpec, TruncateSlot
+from peerinfer.engine.base import CloseSlot, OpenSlot, Order, Sampling, StageSpec, TruncateSlot
 from peerinfer.engine.calls import FACTS, LOAD, STEP, TIMES
 from peerinfer.engine.host import StageHost, sampled_tokens, split_answer
+from peerinfer.engine.kinds import MLX
 from peerinfer.engine.orders import encode_orders
 from peerinfer.engine.worker import StageService
 from peerinfer.errors import BadFrame, Desync, UnsupportedModel

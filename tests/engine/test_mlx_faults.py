@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peerinfer.engine.base import MLX, StageSpec
+from peerinfer.engine.base import StageSpec
+from peerinfer.engine.kinds import MLX
 from peerinfer.errors import CorruptModel, UnsupportedModel
 from peerinfer.models.model_file import read_model
 from peerinfer.net.frames import Row

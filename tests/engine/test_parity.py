@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peerinfer.engine.base import MLX, Hidden, Logits, StageSpec
+from peerinfer.engine.base import Hidden, Logits, StageSpec
 from peerinfer.engine.calls import LOAD
+from peerinfer.engine.kinds import MLX
 from peerinfer.engine.worker import StageService
 from peerinfer.errors import UnsupportedModel
 from peerinfer.models.facts import model_facts

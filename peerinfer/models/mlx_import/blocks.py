@@ -9,7 +9,6 @@ Formats: MLX `mlx.core.quantize`; llama.cpp `ggml/src/ggml-common.h`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 
 from peerinfer.models.mlx_import.config import unsupported
+from peerinfer.models.rounding import Loss
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -35,26 +35,6 @@ TYPE_OF_DTYPE: Final = {
     "BF16": GGMLQuantizationType.BF16,
 }
 """The type for weights that are not quantised."""
-
-
-@dataclass(slots=True)
-class Loss:
-    """What was lost, over all that was converted."""
-
-    error: float = 0.0
-    """Sum of squares of what weights are off."""
-    total: float = 0.0
-    """Sum of squares of weights."""
-
-    @property
-    def relative(self) -> float:
-        """Root of the mean square of the error, as a share of that of the weights."""
-        return (self.error / self.total) ** 0.5 if self.total else 0.0
-
-    def add(self, other: Loss) -> None:
-        """Counts another part in."""
-        self.error += other.error
-        self.total += other.total
 
 
 def floats(raw: Bytes, dtype: str) -> Floats:

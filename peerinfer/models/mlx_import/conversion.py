@@ -18,13 +18,14 @@ from peerinfer.models.architecture_rules import Entry
 from peerinfer.models.atomic import check_room, replacing
 from peerinfer.models.gguf import TensorInfo
 from peerinfer.models.layout_writer import header_bytes, padded
-from peerinfer.models.mlx_import.blocks import Bytes, Loss, floats, numbers, permuted, quantised_blocks
+from peerinfer.models.mlx_import.blocks import Bytes, floats, numbers, permuted, quantised_blocks
 from peerinfer.models.mlx_import.calls import Converted, Progressed
 from peerinfer.models.mlx_import.config import Settings
 from peerinfer.models.mlx_import.folder import ModelFolder, read_folder
 from peerinfer.models.mlx_import.hyperparameters import Hyperparameters, entry_of, hyperparameters
 from peerinfer.models.mlx_import.tensors import Conversion, conversions
 from peerinfer.models.mlx_import.vocabulary import strips_blanks, tokenizer_keys
+from peerinfer.models.rounding import Loss
 from peerinfer.models.safetensors import StoredTensor, damaged
 from peerinfer.models.shard_writer import ShardPlan, Source
 
