@@ -90,7 +90,9 @@ def problem_of(
             continue
         engine = engine_for(member.snapshot, model)
         speeds = _speeds(member.snapshot, model, engine)
-        devices = _devices(member, members, standing, kinds_for(engine, member.snapshot), speeds)
+        host_bytes, card_bytes = _usable(member.snapshot, member, members, standing)
+        kinds = kinds_for(engine, member.snapshot)
+        devices = _devices(member.snapshot, kinds, speeds, host_bytes=host_bytes, card_bytes=card_bytes)
         if engine == MLX:
             devices = tuple(_in_file_bytes(device, model, room) for device in devices)
         stage_us = speeds[-1].stage_us
@@ -232,13 +234,9 @@ def _in_file_bytes(device: Compute, model: HeldModel, room: Room) -> Compute:
 
 
 def _devices(
-    member: Member, members: Members, standing: Standing, kinds: Sequence[str], speeds: list[StageNumbers]
+    told: Snapshot, kinds: Sequence[str], speeds: list[StageNumbers], *, host_bytes: int, card_bytes: int
 ) -> tuple[Compute, ...]:
     """Accelerators with a memory of their own, then the host; one that uses the host's memory stands for it."""
-    told = member.snapshot
-    if told is None:
-        return ()
-    host_bytes, card_bytes = _usable(told, member, members, standing)
     computes: list[Compute] = []
     on_host = speeds[-1]
     for kind, speed in zip(kinds, speeds, strict=False):
