@@ -10,6 +10,7 @@ import pytest
 
 from peerinfer.errors import BadRequest, ContextExceeded, PeerinferError, StageLost, Unavailable
 from peerinfer.pipeline.requests import ChatMessage, ChatRequest
+from tests.net.mesh import until
 from tests.pipeline.house import House, collect, read
 from tests.tiny import write_tiny_llama
 
@@ -91,6 +92,7 @@ async def test_a_killed_engine_fails_its_request_and_serves_the_next(tmp_path: P
         engine = psutil.Process(runner.pid)
         engine.suspend()  # so that the answer is under way, however busy this machine is
         answer = await house.gateways[0].open(raw("hello", 400))
+        await until(lambda: runner._running)  # a step is in it; one that waits outside would go to its heir
         engine.kill()
         with pytest.raises(PeerinferError, match="again") as caught:
             await read(answer, 0, list)
