@@ -1,0 +1,170 @@
+"""The terminal face: three screens over one feed, what any of them can open, and how one leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from textual.app import SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.timer import Timer
+
+from peerinfer.errors import PeerinferError
+from tui.face import Face, MeshChanged
+from tui.feed import Contact
+from tui.screens.absent import AbsentDialog
+from tui.screens.base import FaceScreen
+from tui.screens.chat import ChatScreen
+from tui.screens.dialog import Dialog
+from tui.screens.invite import InviteDialog
+from tui.screens.join import JoinDialog
+from tui.screens.leave import LeaveDialog
+from tui.screens.mesh import MeshScreen
+from tui.screens.models import ModelsScreen
+from tui.screens.remove import ask_to_leave
+
+REDRAW_S: Final = 0.2
+"""Between two redraws, whatever the rate of events: quick to the eye, and a fraction of a core with a large mesh."""
+BEAT_S: Final = 2.0
+"""Between redraws for time alone: rates fall to nothing when no event comes."""
+WIDE, TALL = 120, 36
+"""Columns and rows from which there is room for more."""
+
+
+class PeerinferApp(Face):
+    """The app."""
+
+    TITLE = "peerinfer"
+    CSS_PATH = ["styles/face.tcss", "styles/dialogs.tcss"]  # noqa: RUF012  # as Textual declares it
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "mesh": MeshScreen,
+        "chat": ChatScreen,
+        "models": ModelsScreen,
+    }
+    DEFAULT_MODE = "mesh"
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (TALL, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1,1", "go('mesh')", "Mesh", key_display="F1"),
+        Binding("f2,2", "go('chat')", "Chat", key_display="F2"),
+        Binding("f3,3", "go('models')", "Models", key_display="F3"),
+        Binding("i", "invite", "Invite", show=False),
+        Binding("j", "join", "Join", show=False),
+        Binding("t", "theme", "Light or dark", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "leave", "Leave"),
+    ]
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._redraw: Timer | None = None
+
+    def on_mount(self) -> None:
+        """Follows the daemon from now on."""
+        self.run_worker(self.feed.run, group="feed")
+        self.set_interval(BEAT_S, self.mesh_moved)
+
+    # ---- what screens rely on
+
+    def mesh_moved(self) -> None:
+        """See `Face`: one redraw for all that comes within `REDRAW_S`."""
+        if self._redraw is None and self.is_running:
+            self._redraw = self.set_timer(REDRAW_S, self._post_change)
+
+    def _post_change(self) -> None:
+        self._redraw = None
+        self.post_message(MeshChanged())
+
+    def on_mesh_changed(self) -> None:
+        """The screen in front shows it, and a dialog over it; others when they come to the front."""
+        for screen in self.screen_stack:
+            if isinstance(screen, FaceScreen | Dialog) and screen.is_mounted:
+                screen.mesh_changed()
+        if self.contact.contact in {Contact.ABSENT, Contact.OTHER_VERSION} and not self._is_telling_absence():
+            self.push_screen(AbsentDialog())
+
+    def _is_telling_absence(self) -> bool:
+        return any(isinstance(screen, AbsentDialog) for screen in self.screen_stack)
+
+    def talk(self, *, model: str) -> None:
+        """See `Face`."""
+        self.chat_model = model
+        self.action_go("chat")
+
+    def in_background(self, work: Callable[[], Coroutine[Any, Any, None]], group: str) -> None:
+        """See `Face`."""
+
+        async def run() -> None:
+            try:
+                await work()
+            except PeerinferError as error:
+                self.complain(error)
+
+        self.run_worker(run, group=group, exclusive=True)
+
+    # ---- keys
+
+    def action_go(self, mode: str) -> None:
+        """Goes to a screen; not from under a dialog."""
+        if not isinstance(self.screen, Dialog):
+            self.switch_mode(mode)
+
+    def action_invite(self) -> None:
+        """Opens an invitation."""
+        if not isinstance(self.screen, Dialog):
+            self.push_screen(InviteDialog())
+
+    def action_join(self) -> None:
+        """Joins another mesh."""
+        if not isinstance(self.screen, Dialog):
+            self.push_screen(JoinDialog())
+
+    def action_theme(self) -> None:
+        """From dark to light and back."""
+        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
+
+    def action_help(self) -> None:
+        """Shows or hides the keys of where one is."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    async def action_quit(self) -> None:
+        """Ctrl-Q, as `q`; it works where letters are typed, too."""
+        self.action_leave()
+
+    def action_leave(self) -> None:
+        """Asks what becomes of the node, if it runs."""
+        if self.feed.client is None:
+            self.exit()
+        elif not isinstance(self.screen, LeaveDialog):
+            self.push_screen(LeaveDialog(), self._left)
+
+    def action_exit_now(self) -> None:
+        """Leaves without a question."""
+        self.exit()
+
+    def _left(self, answer: str | None) -> None:
+        if answer == "keep":
+            self.exit()
+        elif answer == "stop":
+            self.in_background(self._stop_and_exit, "daemon")
+
+    async def _stop_and_exit(self) -> None:
+        await self.daemon().act("down")
+        self.tell("The node stops…")
+        await self.feed.until_absent()
+        self.exit()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The command palette: all that keys do, by name."""
+        yield from super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType]
+        yield SystemCommand("Mesh", "Nodes, links, the ring and what happened", lambda: self.action_go("mesh"))
+        yield SystemCommand("Chat", "Talk to a model", lambda: self.action_go("chat"))
+        yield SystemCommand("Models", "Load, pull, plan and delete models", lambda: self.action_go("models"))
+        yield SystemCommand("Invite a machine", "Six digits and a QR code", self.action_invite)
+        yield SystemCommand("Join a mesh", "By the digits that another machine shows", self.action_join)
+        yield SystemCommand("Leave the mesh", "This machine becomes a mesh of one", lambda: ask_to_leave(self))

@@ -1,0 +1,77 @@
+"""The app as its screens know it: the view of the mesh, the daemon to call, and what any screen can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, cast
+
+from textual.app import App
+from textual.dom import DOMNode
+from textual.message import Message
+
+from peerinfer.api.client import ApiClient
+from peerinfer.errors import DaemonAbsent
+from tui.feed import Connection, Feed
+from tui.mesh.view import MeshView
+from tui.words import sentence
+
+
+class MeshChanged(Message):
+    """Something of the mesh changed. Only the newest stays queued: one redraw shows all that was folded by then."""
+
+    bubble = False
+
+    def can_replace(self, message: Message) -> bool:
+        """See `Message`."""
+        return isinstance(message, MeshChanged)
+
+
+class Face(App[None]):
+    """What screens may rely on."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self.home = home
+        self.view = MeshView()
+        self.chosen = ""
+        """The instance that is looked at; empty takes any."""
+        self.chat_model = ""
+        """The model that the chat asks; empty for the one that is loaded."""
+        self.feed = Feed(home, self.view, self.mesh_moved)
+
+    @property
+    def contact(self) -> Connection:
+        """How this terminal stands to the daemon."""
+        return self.feed.connection
+
+    def daemon(self) -> ApiClient:
+        """The daemon to call. Raises `DaemonAbsent` while there is none."""
+        if self.feed.client is None:
+            raise DaemonAbsent("No peerinfer node answers on this machine at the moment.")
+        return self.feed.client
+
+    def mesh_moved(self) -> None:
+        """Something new was folded."""
+        raise NotImplementedError
+
+    def complain(self, error: Exception) -> None:
+        """Shows what went wrong."""
+        self.notify(sentence(str(error)), severity="error", markup=False, timeout=8)
+
+    def tell(self, text: str) -> None:
+        """Shows what was done."""
+        self.notify(sentence(text), markup=False)
+
+    def talk(self, *, model: str) -> None:
+        """Opens the chat with a model."""
+        raise NotImplementedError
+
+    def in_background(self, work: Callable[[], Coroutine[Any, Any, None]], group: str) -> None:
+        """Runs `work`, one of a group at a time; what goes wrong is shown."""
+        raise NotImplementedError
+
+
+def face_of(node: DOMNode) -> Face:
+    """The app of a screen or widget."""
+    return cast(Face, node.app)

@@ -1,0 +1,96 @@
+"""One answer on its way from the daemon to the screen, asked for again if its stages are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any, Final
+
+from peerinfer.control.state import ClusterState
+from peerinfer.errors import DaemonAbsent, PeerinferError, QueueFull, Unavailable
+from tui.chat.answer import AnswerProgress, RingWatch, instance_of, route, unready
+from tui.face import Face
+from tui.widgets.message import Answer
+from tui.words import sentence
+
+HEAL_S: Final = 120.0
+"""How long an answer waits for its layers to stand elsewhere: they may have to be fetched first."""
+LOOK_S: Final = 0.3
+"""For the news of a loss to come: a moment ago the mesh looked whole."""
+
+
+class Asking:
+    """Asks, shows, and goes on after a loss."""
+
+    def __init__(
+        self, face: Face, body: dict[str, Any], progress: AnswerProgress, watch: RingWatch, shown: Answer
+    ) -> None:
+        self.progress = progress
+        self.shown = shown
+        self._face = face
+        self._body = body
+        self._watch = watch
+        self._was_lost = False
+        self._news = asyncio.Event()
+
+    def look(self, state: ClusterState | None) -> None:
+        """Says what happens to the ring meanwhile."""
+        self._news.set()
+        if happened := self._watch.look(state):
+            self._was_lost = True
+            self.shown.note(happened)
+
+    async def run(self) -> None:
+        """Until the answer has ended. Raises what ended it otherwise."""
+        self.look(self._face.view.state)
+        while True:
+            try:
+                await self._stream()
+                return
+            except (Unavailable, QueueFull) as error:
+                if not error.retryable or not await self._begin_anew(error):
+                    raise
+
+    async def end(self) -> None:
+        """Draws what is left; also after it was stopped."""
+        await self.shown.settle()
+        speed = self.progress.speed()
+        stopped = "" if self.progress.reason else "stopped"
+        length = "as long as it may be" if self.progress.reason == "length" else ""
+        self.shown.foot(" · ".join(filter(None, (self._route(), speed, length, stopped))))
+
+    async def _stream(self) -> None:
+        async for chunk in self._face.daemon().chat(self._body):
+            self.progress.take(chunk, time.monotonic())
+            if self._was_lost and self.progress.tokens == 1:
+                self._was_lost = False
+                self.shown.note("The answer goes on.")
+            await self.shown.show(self.progress.shown)
+            self.shown.foot(" · ".join(filter(None, (self._route(), self.progress.speed()))))
+
+    async def _begin_anew(self, error: PeerinferError) -> bool:
+        """Waits until the model stands again; False if it is not worth it."""
+        if not self.progress.begin_anew(time.monotonic()):
+            return False
+        self.shown.note(f"{sentence(str(error))} It is asked again as soon as the layers stand.")
+        self._was_lost = True
+        await asyncio.sleep(LOOK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEAL_S):
+                while self._trouble():
+                    self._news.clear()
+                    await self._news.wait()
+        return not self._trouble()
+
+    def _trouble(self) -> str:
+        try:
+            self._face.daemon()
+        except DaemonAbsent as error:
+            return str(error)
+        return unready(self._face.view.state, str(self._body["model"]))
+
+    def _route(self) -> str:
+        state = self._face.view.state
+        instance = instance_of(state, str(self._body["model"]))
+        return route(state, instance) if state is not None and instance is not None and instance.stages else ""

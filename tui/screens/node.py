@@ -1,0 +1,53 @@
+"""All that is known of one node."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from tui.face import face_of
+from tui.picture.node import describe
+from tui.screens.dialog import Dialog
+from tui.screens.remove import ask_to_remove
+from tui.widgets.picture import Picture
+from tui.words import name_of
+
+
+class NodeDialog(Dialog[None]):
+    """Follows the node while it is open."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("x", "remove", "Remove from the mesh")]
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def heading(self) -> str:
+        """See `Dialog`."""
+        state = face_of(self).view.state
+        return name_of(state.name_of(self._node) if state is not None else "", self._node)
+
+    def body(self) -> ComposeResult:
+        """See `Dialog`."""
+        yield Picture(id="facts")
+
+    def on_mount(self) -> None:
+        """Shows it."""
+        self.call_after_refresh(self.mesh_changed)
+
+    def on_resize(self) -> None:
+        """Another width wraps otherwise."""
+        self.call_after_refresh(self.mesh_changed)
+
+    def mesh_changed(self) -> None:
+        """See `Dialog`."""
+        state = face_of(self).view.state
+        if state is not None:
+            facts = self.query_one("#facts", Picture)
+            facts.show(describe(state, self._node, facts.size.width))
+
+    def action_remove(self) -> None:
+        """Removes it, after asking."""
+        ask_to_remove(face_of(self), self._node)
