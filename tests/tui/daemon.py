@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 import peerinfer
+from peerinfer.api.events import EventReader
 from peerinfer.api.record import DaemonRecord, ensure_token, remove_record, write_record
 from peerinfer.api.server import ApiServer
 from peerinfer.config import Listen
@@ -30,6 +31,11 @@ class FakeDaemon:
     def tell(self, *events: ClusterEvent) -> None:
         """Has the mesh change."""
         self.node.chronicle.record(events)
+
+    @property
+    def readers(self) -> list[EventReader]:
+        """Those who follow its events now."""
+        return list(self._server.events.readers) if self._server is not None else []
 
     async def start(self) -> None:
         """Listens, and says where."""

@@ -7,7 +7,7 @@ from typing import Final
 from peerinfer.control.state import ClusterState, Epoch, Instance, InstanceState, Liveness
 from tui.mesh.hops import main_instance
 from tui.mesh.told import NOTHING, Told, number, part, parts, text
-from tui.words import harmless, in_list, milliseconds, name_of, rate, stages
+from tui.words import harmless, in_list, milliseconds, name_of, rate, sentence, stages
 
 RESTARTS_MAX: Final = 3
 """Times that an answer is begun anew after its stages were lost; a mesh that fails more often needs a person."""
@@ -114,6 +114,8 @@ def unready(state: ClusterState | None, model: str) -> str:
         return f"{harmless(model)} is not loaded." if model else "No model is loaded: F3 shows the models."
     if instance.state is InstanceState.READY:
         return ""
+    if instance.state is InstanceState.FAILED:
+        return f"{harmless(instance.model)} does not run: {sentence(instance.reason)}"
     return f"{harmless(instance.model)} is {instance.state.value}."
 
 

@@ -16,7 +16,7 @@ HOT_C: Final = 85.0
 """From here on processors and GPUs begin to slow down."""
 BAR_MAX: Final = 16
 SHORT_BELOW: Final = 4
-"""Lines from which bars are drawn; in fewer the figures stand in one line."""
+"""Lines from which bars are drawn though not all fits; in fewer the figures stand in one line."""
 
 
 def title(subject: Subject, width: int) -> Runs:
@@ -39,9 +39,10 @@ def body(subject: Subject, width: int, height: int) -> list[Runs]:
     first = work(subject, width)
     if report is None:
         return [first, [("tells nothing yet", Role.FAINT)]][:height]
-    if height < SHORT_BELOW:
+    whole = [first, *_full(report, subject, width)]
+    if height < min(SHORT_BELOW, len(whole)):
         return [first, _short(report, width)][:height]
-    return [first, *_full(report, subject, width)][:height]
+    return whole[:height]
 
 
 def height_of(subject: Subject) -> int:

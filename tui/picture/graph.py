@@ -10,6 +10,7 @@ from tui.picture.card import draw, height_of
 from tui.picture.layout import Place, arrange
 from tui.picture.subject import Look, Subject
 from tui.picture.ways import draw_way, ways_of
+from tui.words import fit
 
 EMPTY: Final = "No node has told of itself yet."
 
@@ -39,7 +40,7 @@ def draw_graph(look: Look, width: int, height: int) -> Drawn:
     members = {member.id: member for member in look.state.members}
     subjects = {node: Subject(members[node], look.state, look.instance) for node in order_of(look)}
     if not subjects:
-        return Drawn([[(EMPTY, Role.FAINT)]])
+        return Drawn([[(fit(EMPTY, width), Role.FAINT)]])
     tallest = max(height_of(subject) for subject in subjects.values())
     places = dict(zip(subjects, arrange(len(subjects), width, height, tallest), strict=True))
     canvas = Canvas(width, max(place.bottom for place in places.values()))

@@ -42,9 +42,12 @@ def headline(instance: Instance, state: ClusterState, per_s: float) -> Runs:
         runs.append((f"  {milliseconds(around)} around the ring", Role.PLAIN))
     if instance.forecast.tokens_per_s > 0:
         runs.append((f"  predicted {rate(instance.forecast.tokens_per_s)}", Role.FAINT))
-    if instance.reason:
-        runs.append((f"  {sentence(instance.reason)}", Role.WARNING))
     return runs
+
+
+def reason(instance: Instance) -> Runs:
+    """Why it does not run, or not as it was asked for."""
+    return [(sentence(instance.reason), STATE_ROLES[instance.state])] if instance.reason else []
 
 
 def strip(instance: Instance, state: ClusterState, width: int) -> list[Runs]:

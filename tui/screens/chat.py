@@ -35,7 +35,7 @@ class ChatScreen(FaceScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop"),
         Binding("ctrl+r", "retry", "Retry"),
-        Binding("ctrl+y", "copy", "Copy"),
+        Binding("ctrl+y", "copy", "Copy", priority=True),
         Binding("ctrl+o", "settings", "Settings"),
         Binding("ctrl+l", "pick", "Model"),
         Binding("ctrl+n", "begin", "New"),

@@ -6,13 +6,13 @@ from typing import Final
 
 from peerinfer.control.state import ClusterState, Instance
 from tui.mesh.rates import Rates
-from tui.picture.canvas import Role, Runs, width_of
+from tui.picture.canvas import Role, Runs, width_of, wrapped
 from tui.picture.chart import chart
-from tui.picture.ring import headline, strip, table
+from tui.picture.ring import headline, reason, strip, table
 from tui.widgets.picture import Picture
 from tui.words import milliseconds, rate
 
-NOTHING: Final = "No model is loaded. F3 shows the models, and loads one."
+NOTHING: Final = "No model is loaded: F3 shows the models and loads one. i invites another machine, j joins one."
 SPAN_S: Final = 120.0
 """How far back the chart goes."""
 CHART_COLUMNS: Final = 60
@@ -25,12 +25,17 @@ class RingPanel(Picture):
     def look(self, state: ClusterState, instance: Instance | None, rates: Rates, now: float, *, tall: bool) -> None:
         """Draws it anew."""
         if instance is None:
-            self.show([[(NOTHING, Role.FAINT)]])
+            self.show(wrapped([(NOTHING, Role.FAINT)], max(8, self.size.width)))
             return
         width = max(8, self.size.width)
-        rows = [headline(instance, state, rates.now(instance.id, now))]
+        rows = [headline(instance, state, rates.now(instance.id, now)), *_reason(instance, width)]
         figures = _charts(instance, rates, now, width, 3 if tall else 1)
         self.show([*rows, *figures, *strip(instance, state, width), *table(instance, state, width)])
+
+
+def _reason(instance: Instance, width: int) -> list[Runs]:
+    """The reason that its leader gives, if there is one."""
+    return wrapped(reason(instance), width) if instance.reason else []
 
 
 def _charts(instance: Instance, rates: Rates, now: float, width: int, height: int) -> list[Runs]:

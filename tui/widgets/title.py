@@ -29,7 +29,8 @@ class TitleLine(Picture):
 
     def look(self, where: str, view: MeshView, contact: Contact) -> None:
         """Draws it anew."""
-        runs: Runs = [("peerinfer", Role.STRONG), (f" · {where}", Role.ACCENT)]
+        words, role = CONTACTS[contact]
+        runs: Runs = [("peerinfer", Role.STRONG), (f" · {where}", Role.ACCENT), (f" · {words}", role)]
         state = view.state
         if state is not None:
             alive = sum(member.state is Liveness.ALIVE for member in state.members)
@@ -41,5 +42,4 @@ class TitleLine(Picture):
                 runs.append((" · nobody leads", Role.WARNING))
             else:
                 runs.append((f" · {name_of(state.name_of(state.leader), state.leader)} leads", Role.PLAIN))
-        words, role = CONTACTS[contact]
-        self.show([[*runs, (f" · {words}", role)]])
+        self.show([runs])
