@@ -44,8 +44,8 @@ async def test_a_screen_looks_as_it_did(office: Office, screen: str, scene: str,
     async with office.seat(SCENES[scene](), size) as seat:
         seat.daemon.node.plan_answer = PLAN
         await seat.until(lambda: seat.app.view.state == SCENES[scene]())
-        if screen != "node" or SCENES[scene]().members:
-            await seat.press(SCREENS[screen])
+        await settle(seat)
+        await seat.press(SCREENS[screen])
         await settle(seat)
         compare(f"{screen}-{scene}-{size[0]}x{size[1]}", seat.screen)
 

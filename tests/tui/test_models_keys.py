@@ -1,0 +1,99 @@
+"""The models by their keys: loading, unloading, pulling, deleting, and the plan that says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from peerinfer.errors import StageLost
+from tests.api.fakes import MODEL
+from tests.tui.conftest import Office
+from tests.tui.scenes import five_nodes, one_node
+from tui.screens.chat import ChatScreen
+
+
+async def test_l_loads_with_what_was_typed_and_shows_progress(office: Office) -> None:
+    async with office.seat(one_node(), (100, 40)) as seat:
+        seat.daemon.node.slow_load = True
+        seat.daemon.node.loaded.clear()
+        await seat.press("f3")
+        await seat.sees(MODEL)
+        await seat.press("l")
+        await seat.sees(f"Load {MODEL}")
+        await seat.type("512")
+        await seat.press("tab", "tab")
+        await seat.type("2")
+        await seat.press("enter")
+        await seat.sees("writing shards", "50 %")
+        wish = seat.daemon.node.loads[0]
+        assert (wish.model, wish.context, wish.slots, wish.min_nodes, wish.policy) == (MODEL, 512, 0, 2, "latency")
+        seat.daemon.node.release.set()
+        await seat.misses("writing shards")
+
+
+async def test_a_load_that_fails_says_why(office: Office) -> None:
+    async with office.seat(one_node(), (100, 40)) as seat:
+        seat.daemon.node.load_error = StageLost("Its node went away.")
+        await seat.press("f3")
+        await seat.sees(MODEL)
+        await seat.press("l")
+        await seat.press("enter")
+        await seat.sees("Its node went away.")
+
+
+async def test_u_unloads_what_is_loaded(office: Office) -> None:
+    state = five_nodes()
+    placed = replace(state.instances[0], model=MODEL, digest="ab" * 32)
+    async with office.seat(replace(state, instances=(placed,)), (100, 40)) as seat:
+        await seat.press("f3")
+        await seat.sees(MODEL, "ready")
+        await seat.press("u")
+        await seat.until(lambda: MODEL not in seat.daemon.node.loaded)
+        await seat.press("down", "u")
+        await seat.sees("It is not loaded.")
+
+
+async def test_p_pulls_and_escape_stops_it(office: Office) -> None:
+    async with office.seat(one_node(), (100, 40)) as seat:
+        seat.daemon.node.slow_load = True
+        await seat.press("f3", "p")
+        await seat.sees("Fetch a model")
+        await seat.type("big")
+        await seat.press("enter")
+        await seat.sees("Pulling big.gguf", "25 %", "0.5/2.0 GB")
+        await seat.press("escape")
+        await seat.until(lambda: seat.daemon.node.given_up == ["big"])
+        await seat.misses("Pulling big.gguf")
+
+
+async def test_d_deletes_only_after_yes(office: Office) -> None:
+    async with office.seat(one_node(), (100, 40)) as seat:
+        seat.daemon.node.loaded.clear()
+        await seat.press("f3")
+        await seat.sees(MODEL)
+        await seat.press("d")
+        await seat.sees(f"Delete {MODEL} from this machine?")
+        await seat.press("n")
+        await seat.misses("Delete tiny-model")
+        await seat.press("d", "y")
+        await seat.sees("2.0 GB are free again.")
+
+
+async def test_c_chats_with_the_model_that_is_pointed_at(office: Office) -> None:
+    async with office.seat(five_nodes(), (100, 40)) as seat:
+        await seat.press("f3")
+        await seat.sees(MODEL)
+        await seat.press("c")
+        await seat.until(lambda: isinstance(seat.app.screen, ChatScreen) and seat.app.chat_model == MODEL)
+
+
+async def test_the_plan_of_a_model_is_shown_with_its_reasons(office: Office) -> None:
+    async with office.seat(one_node(), (140, 40)) as seat:
+        seat.daemon.node.plan_answer = {
+            "infeasible": {
+                "reason": "It needs 3.0 GB more.",
+                "short_bytes": 3_000_000_000,
+                "try": ["Take a smaller one."],
+            }
+        }
+        await seat.press("f3")
+        await seat.sees("no: 3.0 GB short", "It needs 3.0 GB more.", "Take a smaller one.")
