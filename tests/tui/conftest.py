@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
 from peerinfer.control.state import ClusterState
-from tests.tui.daemon import FakeDaemon
+from tests.tui.fake_daemon import FakeDaemon
 from tui.app import PeerinferApp
 from tui.feed import Contact
 
@@ -68,7 +68,7 @@ class Office:
         self.folder = folder
 
     @contextlib.asynccontextmanager
-    async def seat(self, state: ClusterState, size: tuple[int, int] = SIZE, **daemon: str) -> AsyncIterator[Seat]:
+    async def seat(self, state: ClusterState, size: tuple[int, int] = SIZE, **daemon: str) -> AsyncGenerator[Seat]:
         """A terminal over a daemon that shows `state`."""
         async with FakeDaemon(self.folder, state, **daemon) as running, self.alone(size, running) as seat:
             await seat.until(lambda: seat.app.contact.contact in {Contact.LIVE, Contact.OTHER_VERSION})
@@ -76,7 +76,7 @@ class Office:
             yield seat
 
     @contextlib.asynccontextmanager
-    async def alone(self, size: tuple[int, int] = SIZE, daemon: FakeDaemon | None = None) -> AsyncIterator[Seat]:
+    async def alone(self, size: tuple[int, int] = SIZE, daemon: FakeDaemon | None = None) -> AsyncGenerator[Seat]:
         """A terminal over whatever is in the folder."""
         app = PeerinferApp(self.folder)
         app.animation_level = "none"

@@ -14,9 +14,9 @@ from peerinfer.api.record import DaemonRecord, write_record
 from peerinfer.control.events import InstancesChanged, LeaderChanged, MemberChanged
 from peerinfer.control.state import Liveness
 from tests.tui.conftest import Office
-from tests.tui.daemon import FakeDaemon
+from tests.tui.fake_daemon import FakeDaemon
 from tests.tui.scenes import OLD, five_nodes, one_node
-from tui import daemon as starter
+from tui.daemon import start_daemon
 from tui.feed import Contact
 
 
@@ -61,7 +61,7 @@ async def test_several_terminals_see_the_same(office: Office) -> None:
 async def test_without_a_node_s_starts_one(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     async with office.alone() as seat:
         await seat.sees("No peerinfer daemon runs on", "s starts it")
-        monkeypatch.setattr(starter.start_daemon, "__defaults__", (says("The node is up.", 0),))
+        monkeypatch.setattr(start_daemon, "__defaults__", (says("The node is up.", 0),))
         await seat.press("s")
         await seat.sees("The node is up.")
         async with FakeDaemon(office.folder, one_node()):
@@ -72,10 +72,10 @@ async def test_without_a_node_s_starts_one(office: Office, monkeypatch: pytest.M
 async def test_a_start_that_fails_says_why(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     async with office.alone() as seat:
         await seat.sees("s starts it")
-        monkeypatch.setattr(starter.start_daemon, "__defaults__", (says("peerinfer: Port 8643 is taken.", 1),))
+        monkeypatch.setattr(start_daemon, "__defaults__", (says("peerinfer: Port 8643 is taken.", 1),))
         await seat.press("s")
         await seat.sees("│ Port 8643 is taken.")
-        monkeypatch.setattr(starter.start_daemon, "__defaults__", (("/no/such/program",),))
+        monkeypatch.setattr(start_daemon, "__defaults__", (("/no/such/program",),))
         await seat.press("s")
         await seat.sees("The node cannot be started")
 
@@ -98,7 +98,7 @@ async def test_another_version_is_told_and_may_be_taken_as_it_is(office: Office)
 async def test_another_version_may_be_restarted(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     async with office.seat(one_node(), version="9.9.9") as seat:
         await seat.sees("r stops it")
-        monkeypatch.setattr(starter.start_daemon, "__defaults__", (says("The node is up.", 0),))
+        monkeypatch.setattr(start_daemon, "__defaults__", (says("The node is up.", 0),))
         await seat.press("r")
         await seat.until(seat.daemon.node.stopping.is_set)
         await seat.daemon.stop()
@@ -124,5 +124,5 @@ async def test_starting_gives_the_home_to_the_command(tmp_path: Path) -> None:
     script = tmp_path / "command.py"
     script.write_text("import sys; print(sys.argv[1:])")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    said = await starter.start_daemon(tmp_path, (sys.executable, str(script)))
+    said = await start_daemon(tmp_path, (sys.executable, str(script)))
     assert said == str(["--home", str(tmp_path)])
