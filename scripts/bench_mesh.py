@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from peerinfer.api.replies import JsonObject
-from peerinfer.cli.demo_nodes import NODE_COMMAND, DemoNode
+from peerinfer.cli.background import NODE_COMMAND
+from peerinfer.cli.demo_nodes import DemoNode
 from peerinfer.cli.waiting import until
 from peerinfer.errors import PeerinferError
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peerinfer.api.replies import JsonObject
-from peerinfer.cli.demo_nodes import NODE_COMMAND, DemoNode, DemoNodes
+from peerinfer.cli.background import NODE_COMMAND
+from peerinfer.cli.demo_nodes import DemoNode, DemoNodes
 from peerinfer.cli.demo_report import hops_of, is_measured, report
 from peerinfer.cli.models import follow
 from peerinfer.cli.show import ProgressLine, note, result_json

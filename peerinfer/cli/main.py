@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from peerinfer import __version__
-from peerinfer.cli import bench, chat, config, demo, doctor, imports, mesh, models, node, plan, pull, status
-from peerinfer.cli.show import note
+from peerinfer.cli import bench, chat, config, demo, doctor, face, imports, mesh, models, node, plan, pull, status
+from peerinfer.cli.show import ENDED_WITH, note
 from peerinfer.errors import PeerinferError
 
 DONE, FAILED = 0, 1
@@ -21,7 +21,7 @@ each holds a part of a model's layers, and any of them answers.
 _FIRST_STEPS = """\
 first steps:
   peerinfer demo                    see three nodes on this machine answer together
-  peerinfer up                      run this machine's node; leave it running
+  peerinfer up                      run this machine's node in the background, and look at it
   peerinfer invite                  show six digits for another machine to join with
   peerinfer join 482-913            join, on the other machine (it also runs `up`)
   peerinfer pull MODEL              bring a model here (peerinfer models --catalogue lists some)
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"peerinfer {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for group in (demo, node, status, doctor, mesh, models, pull, imports, plan, chat, config, bench):
+    for group in (demo, node, face, status, doctor, mesh, models, pull, imports, plan, chat, config, bench):
         group.add(verbs)
     return parser
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
         sys.stdout.flush()
     except PeerinferError as error:
-        note(f"peerinfer: {error}")
+        note(f"{ENDED_WITH}{error}")
         return FAILED
     except KeyboardInterrupt:
         note("Stopped.")

@@ -1,4 +1,4 @@
-"""`up` and `down`: run this machine's node, stop it."""
+"""`up` and `down`: run this machine's node, here or in the background; stop it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from peerinfer.api.client import ApiClient
 from peerinfer.api.record import read_record
-from peerinfer.cli.show import note, result
+from peerinfer.cli import background
+from peerinfer.cli.face import has_terminal, show_face
+from peerinfer.cli.show import SHORT_ID, note, result
 from peerinfer.cli.verbs import Verbs, add_verb, home_of, listen_address, whole_number, with_daemon
 from peerinfer.cli.waiting import until
 from peerinfer.config import API_PORT, PEER_PORT, Listen, NodeConfig, api_hosts_from_environment, default_name
 from peerinfer.errors import DaemonAbsent, PeerinferError
 from peerinfer.names import clean_name
 from peerinfer.net.address import split_address
+from peerinfer.node.home import prepare_home
 
 STOP_S = 30.0
 """How long `down` waits: engines free their memory, links say goodbye."""
 
 THREADS_MAX = 1024
+LOG_FILE = "daemon.log"
+"""In the home: what a daemon in the background writes."""
+_PASSED_ON = ("name", "api", "listen", "peer", "threads", "shards_limit", "no_mdns", "model")
+"""Options of `up` that are a daemon's, not this process's."""
 
 
 def add(verbs: Verbs) -> None:
@@ -34,11 +42,18 @@ def add(verbs: Verbs) -> None:
         "up",
         "run this machine's node",
         run_up,
-        "  peerinfer up\n"
+        "  peerinfer up                     in a terminal: the node in the background, and its face here\n"
+        "  peerinfer up --background        the node alone; `peerinfer down` stops it\n"
+        "  peerinfer up --headless          the node in this process, for a service manager\n"
         "  peerinfer up --name desk --peer 192.168.1.20:8643\n"
         "  peerinfer up --home /tmp/b --api 127.0.0.1:0 --listen 127.0.0.1:0     a second node on one machine",
     )
-    up.add_argument("--headless", action="store_true", help="stay in the foreground and log (for now always so)")
+    up.set_defaults(parser=up)
+    way = up.add_mutually_exclusive_group()
+    way.add_argument(
+        "--headless", action="store_true", help="stay in the foreground and log (so it is anyway without a terminal)"
+    )
+    way.add_argument("--background", action="store_true", help="start it in the background, and return when it is up")
     up.add_argument("--name", default="", help="what to call this node (default: the host name)")
     up.add_argument(
         "--api",
@@ -83,14 +98,87 @@ def add(verbs: Verbs) -> None:
 
 def _size(text: str) -> int:
     """Bytes from `50GB`, `500 MB` or a plain number."""
-    match = re.fullmatch(r"(\d{1,12})\s*(|[KMGT]B)", text.strip().upper())
+    match = re.fullmatch(r"(\d{1,15})\s*(|[KMGT]B)", text.strip().upper())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: write a number and MB, GB or TB, such as 50GB")
     return int(match[1]) * 1000 ** ("", "KB", "MB", "GB", "TB").index(match[2])
 
 
 def run_up(args: argparse.Namespace) -> int:
-    """Runs a node until it is told to stop."""
+    """Runs a node: here until it is told to stop, or in the background, in a terminal together with its face."""
+    if args.background:
+        result(asyncio.run(_in_background(args)))
+        return 0
+    if not args.headless and has_terminal():
+        note(asyncio.run(_in_background(args)))
+        return show_face(home_of(args))
+    return _in_foreground(args)
+
+
+async def _in_background(args: argparse.Namespace) -> str:
+    """Starts a daemon unless one runs on the home. Returns a sentence that says where it is and how it is stopped.
+
+    Raises a `PeerinferError` with the sentence that the daemon ended with, if it did.
+    """
+    home = home_of(args)
+    stop = "`peerinfer down`" if args.home is None else f'`peerinfer down --home "{args.home}"`'
+    running = await _running(home)
+    if running is not None:
+        told = {"name": clean_name(args.name) == running["name"], "api": str(args.api) == running["api"]}
+        late = [_option(name) for name in _given(args) if not told.get(name)]
+        if late:
+            note(f"A node takes {' and '.join(late)} at its start only, and one runs already: give that after {stop}.")
+        shown = f"{running['name']} ({running['id'][:SHORT_ID]})"
+        return f"{shown} runs already: its API answers at http://{running['api']}; {stop} stops it."
+    prepare_home(home)
+    log = home / LOG_FILE
+    daemon = background.DetachedDaemon("The node", home, log)
+    daemon.start(background.NODE_COMMAND, _options(args))
+    try:
+        await daemon.until_up()
+        started = await _running(home)
+    except BaseException:
+        daemon.terminate()
+        raise
+    daemon.let_go()
+    if started is None:
+        raise PeerinferError(f"The node ended as soon as it was up: look into {log}.")
+    return (
+        f"{started['name']} runs in the background: its API answers at http://{started['api']}, its log is {log}; "
+        f"{stop} stops it."
+    )
+
+
+async def _running(home: Path) -> dict[str, str] | None:
+    """`name`, `id` and `api` of the daemon that answers on `home`, if one does."""
+    try:
+        async with ApiClient(home) as client:
+            node = (await client.state())["node"]
+            return {"name": node["name"], "id": node["id"], "api": client.record.api}
+    except DaemonAbsent:
+        return None
+
+
+def _given(args: argparse.Namespace) -> list[str]:
+    """Those of `_PASSED_ON` that are not as they are by default."""
+    return [name for name in _PASSED_ON if getattr(args, name) != args.parser.get_default(name)]
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _options(args: argparse.Namespace) -> Sequence[str]:
+    """What was given, as it is typed."""
+    typed: list[str] = []
+    for name in _given(args):
+        value = _absolute_if_file(args.model) if name == "model" else getattr(args, name)
+        values = cast("list[object]", value if isinstance(value, list) else [value])
+        typed += [_option(name) if each is True else f"{_option(name)}={each}" for each in values]
+    return typed
+
+
+def _in_foreground(args: argparse.Namespace) -> int:
     from peerinfer.node.daemon import serve
 
     config = NodeConfig(
@@ -106,8 +194,6 @@ def run_up(args: argparse.Namespace) -> int:
         model=_absolute_if_file(args.model),
         api_hosts=api_hosts_from_environment(),
     )
-    if not args.headless:
-        note("This node stays in the foreground for now; Ctrl-C stops it.")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells every shard file that it writes
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:

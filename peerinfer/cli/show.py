@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 SHORT_ID = 8
 """Characters of an id that are enough to tell nodes of one home apart."""
+ENDED_WITH: Final = "peerinfer: "
+"""Begins the sentence that a verb failed with."""
 
 
 def note(sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""A process that acts as `peerinfer up` for tests of `demo`: real home and server, a mesh made of files in a folder.
+"""A process that acts as `peerinfer up` for tests of what starts one: real home and server, a mesh made of files.
 
 Nodes stand beside one another in one folder. Who joins writes its id there; who is `BROKEN` (by the environment)
 ends at its start, does not load, or does not end when asked.
@@ -54,11 +54,14 @@ class MeshNode(FakeNode):
 async def main() -> None:
     """Runs until `down`."""
     parser = argparse.ArgumentParser()
-    for option in ("--home", "--name", "--api", "--listen", "--threads"):
-        parser.add_argument(option, required=option != "--threads")
+    for option in ("--home", "--name", "--api", "--listen", "--threads", "--shards-limit", "--peer", "--model"):
+        parser.add_argument(option, required=option in {"--home", "--name", "--api", "--listen"})
+    parser.add_argument("--no-mdns", action="store_true")
     args = parser.parse_args()
     if BROKEN == "start" and args.name == "demo-2":
         sys.exit("The dog ate the home folder.")
+    if BROKEN == "sentence":
+        sys.exit("Much is said here.\npeerinfer: The port is taken: choose another one.")
     with Home.open(Path(args.home)) as home:
         node = MeshNode(args.name, hashlib.sha256(args.name.encode()).hexdigest()[:32], loaded=[])
         node.folder = home.path.parent

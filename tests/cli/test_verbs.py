@@ -17,7 +17,7 @@ from tests.api.fakes import MODEL, Script
 from tests.cli.conftest import Daemon
 
 VERBS = (
-    *("up", "down", "status", "doctor", "invite", "join", "remove", "leave"),
+    *("up", "down", "tui", "status", "doctor", "invite", "join", "remove", "leave"),
     *("models", "import", "load", "unload", "plan", "chat", "config", "demo"),
 )
 Capture = pytest.CaptureFixture[str]
@@ -56,6 +56,7 @@ def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
         ["up", "--api", "8642"],
         ["up", "--listen", "host:99999"],
         ["up", "--peer", "host"],
+        ["up", "--background", "--headless"],
         ["demo", "--nodes", "0"],
         ["demo", "--cuts", "5,5"],
         ["demo", "--nodes", "3", "--cuts", "5"],
