@@ -64,13 +64,14 @@ def bench_text(told: Mapping[str, Any], names: Mapping[str, str]) -> str:
             "-".join(map(str, one["layers"])),
             _ms(one, "ms_per_token"),
             _ms(one, "hop_in_ms"),
+            _ms(one, "wait_ms"),
         )
         for one in mesh["stages"]
     ]
     lines += [
         f"The mesh, one stream: {measured['tokens_per_s']:.1f} tokens/s, first token after "
         f"{measured['ttft_ms']:.0f} ms{off}",
-        table(("NODE", "LAYERS", "ENGINE", "HOP IN"), rows),
+        table(("NODE", "LAYERS", "ENGINE", "HOP IN", "WAIT"), rows),
     ]
     return "\n".join(lines)
 

@@ -45,10 +45,11 @@ def report(shown: Mapping[str, Any], state: JsonObject) -> None:
             "{}-{}".format(*stage["layers"]),
             stage["engine"],
             _ms(stage.get("ms_per_token")),
+            _ms(stage.get("wait_ms")),
         )
         for stage in shown["stages"]
     ]
-    result(table(("NODE", "LAYERS", "ENGINE", "PER TOKEN"), rows))
+    result(table(("NODE", "LAYERS", "ENGINE", "PER TOKEN", "WAIT"), rows))
     if shown["hops"]:
         hops = [
             (f"{names.get(hop['from'], '?')} -> {names.get(hop['to'], '?')}", _ms(hop["ms"])) for hop in shown["hops"]

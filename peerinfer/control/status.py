@@ -119,6 +119,7 @@ def _stage(instance: Instance, number: int, held: HeldStage | None, state: Clust
         "progress": round(held.progress, 3) if held else None,
         "ms_per_token": _time(held.ms_per_token if held else 0.0),
         "hop_in_ms": _time(held.hop_in_ms if held else 0.0),
+        "wait_ms": _time(held.wait_ms if held else 0.0),
     }
 
 
@@ -141,12 +142,12 @@ def _error(predicted: float, measured: float | None) -> float | None:
 
 
 def _measured(instance: Instance, held: dict[int, HeldStage], state: ClusterState) -> dict[str, float | None]:
-    """What this node's gateway saw; without that, the speed that the measured stage and hop times add up to."""
+    """What this node's gateway saw; without that, the speed that the measured times of stages and hops add up to."""
     own = state.speed(instance.id)
     if own is not None and own.is_of(instance):
         return {"tokens_per_s": own.tokens_per_s, "ttft_ms": own.ttft_ms}
     complete = len(held) == len(instance.stages) and all(stage.ms_per_token > 0 for stage in held.values())
-    step_ms = sum(stage.ms_per_token + stage.hop_in_ms for stage in held.values())
+    step_ms = sum(stage.ms_per_token + stage.hop_in_ms + stage.wait_ms for stage in held.values())
     return {"tokens_per_s": round(1000 / step_ms, 2) if complete and step_ms else None, "ttft_ms": None}
 
 

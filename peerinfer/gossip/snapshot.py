@@ -108,6 +108,9 @@ class HeldStage:
     """Measured time from the former stage; 0 before the first."""
     tokens: int = 0
     """Tokens computed so far."""
+    wait_ms: float = 0.0
+    """Measured time in this stage, per step, that is neither the engine nor the wire: behind other steps, pipe, child,
+    sampling; 0 before the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,11 @@ REASON_MAX_BYTES: Final = 256
 """A sentence on what a probe, or a device, lacks."""
 DEVICE_FIELDS: Final = 5
 MODEL_FIELDS: Final = 10
+STAGE_FIELDS: Final = 8
 """Of a row as the first version had it; what was appended later may be missing in that of an older peer."""
 NEW_OF_DEVICE: Final[tuple[object, ...]] = (None, None, None, None, "", "", "")
 NEW_OF_MODEL: Final[tuple[object, ...]] = (0, [], "", "", 0, 0, 0)
+NEW_OF_STAGE: Final[tuple[object, ...]] = (0.0,)
 
 T = TypeVar("T")
 
@@ -163,11 +165,14 @@ def _range(item: object) -> tuple[int, int]:
 
 
 def _stage(item: object) -> HeldStage:
-    instance, epoch, stage, state, progress, ms_per_token, hop_in_ms, tokens = _row(item, 8)
+    instance, epoch, stage, state, progress, ms_per_token, hop_in_ms, tokens = _row(item, STAGE_FIELDS)
+    (wait_ms,) = _appended(item, STAGE_FIELDS, NEW_OF_STAGE)
     counter, node, n = _row(epoch, 3)
     minted = Epoch(_whole(counter), _word(node), _whole(n))
     times = (_real(progress), _real(ms_per_token), _real(hop_in_ms))
-    return HeldStage(_word(instance), minted, _whole(stage), _word(state), *times, _whole(tokens))
+    return HeldStage(
+        _word(instance), minted, _whole(stage), _word(state), *times, tokens=_whole(tokens), wait_ms=_real(wait_ms)
+    )
 
 
 def _trouble(item: object) -> tuple[str, str]:

@@ -133,6 +133,7 @@ class PipelineService:
                 ms_per_token=held.runner.times.engine_ms,
                 hop_in_ms=held.runner.times.hop_in_ms,
                 tokens=held.runner.times.tokens,
+                wait_ms=held.runner.times.wait_ms,
             )
             for (instance_id, epoch), held in self._held.items()
         )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -50,6 +51,16 @@ async def unmeasured(_host: StageHost) -> None:
     """Measures nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One that came in and has no answer yet."""
+
+    step: int
+    parts: Parts
+    decode_rows: int
+    arrived_us: int
+
+
 class Post(Protocol):
     """How a stage reaches other nodes, and its own: the switchboard."""
 
@@ -80,7 +91,7 @@ class StageRunner:
         self._report = report
         self._clock = clock
         self._host: StageHost | None = None
-        self._inbox: deque[tuple[int, Parts, int]] = deque()
+        self._inbox: deque[_Frame] = deque()
         self._running = 0
         self._outbox: asyncio.Queue[tuple[int, Parts]] = asyncio.Queue()
         self._unsent = 0
@@ -114,7 +125,7 @@ class StageRunner:
         if len(self._inbox) >= INBOX_MAX:
             self._trouble(step, "engine_error", "Too many steps wait at one stage.")
             return
-        self._inbox.append((step, parts, decode_rows))
+        self._inbox.append(_Frame(step, parts, decode_rows, monotonic_us()))
         self._stepped_at = self._clock()
         self._feed()
 
@@ -201,7 +212,7 @@ class StageRunner:
     def _give_up(self, reason: str) -> None:
         self._become("failed", reason, 0.0)
         while self._inbox:
-            self._trouble(self._inbox.popleft()[0], "engine_died", reason)
+            self._trouble(self._inbox.popleft().step, "engine_died", reason)
 
     def _become(self, state: str, reason: str, progress: float) -> None:
         if not self._stopped:
@@ -212,14 +223,14 @@ class StageRunner:
 
     def _feed(self) -> None:
         while self._inbox and self._host is not None and self._running < RUNNING_MAX:
-            step, parts, decode_rows = self._inbox.popleft()
+            frame = self._inbox.popleft()
             self._running += 1
-            answer = self._host.run(*parts)
+            answer = self._host.run(*frame.parts)
             timer = asyncio.get_running_loop().call_later(CALL_MAX_S, self._host.kill)
             answer.add_done_callback(lambda _, timer=timer: timer.cancel())
-            answer.add_done_callback(partial(self._answered, self._host, step, monotonic_us(), decode_rows))
+            answer.add_done_callback(partial(self._answered, self._host, frame, monotonic_us()))
 
-    def _answered(self, host: StageHost, step: int, sent_us: int, rows: int, answer: asyncio.Future[bytes]) -> None:
+    def _answered(self, host: StageHost, frame: _Frame, sent_us: int, answer: asyncio.Future[bytes]) -> None:
         if host is self._host:
             self._running -= 1
         error = None if answer.cancelled() else answer.exception()
@@ -227,16 +238,18 @@ class StageRunner:
             return
         if isinstance(error, Exception):
             failure = engine_failure(error)
-            self._trouble(step, failure.code, str(failure))
+            self._trouble(frame.step, failure.code, str(failure))
             self._feed()
             return
         times, output = split_answer(answer.result())
-        if rows:
-            self.times.step(monotonic_us() - sent_us, times, rows)
+        came_us = handed_us = monotonic_us()
         if self.ring.is_last:
-            self._tell_tokens(step, output)
-        else:
-            self._send(step, stamped(output, monotonic_us()))
+            self._tell_tokens(frame.step, output)
+            handed_us = monotonic_us()
+        else:  # from its stamp on, the time is the hop's
+            self._send(frame.step, stamped(output, handed_us))
+        if frame.decode_rows:
+            self.times.step(handed_us - frame.arrived_us, came_us - sent_us, times, frame.decode_rows)
         self._feed()
 
     def _tell_tokens(self, step: int, output: memoryview) -> None:

@@ -28,8 +28,12 @@ class StageTimes:
     singles: int = 0
     """Steps of one token so far."""
 
-    def step(self, round_trip_us: int, child_us: tuple[int, int, int], rows: int) -> None:
-        """One decode step of `rows` tokens: (whole, engine, sampling) of the child, and the whole round trip."""
+    wait_ms: float = 0.0
+    """From a frame's arrival until its answer is handed on, less the engine: other steps, pipe, child, sampling."""
+
+    def step(self, stay_us: int, round_trip_us: int, child_us: tuple[int, int, int], rows: int) -> None:
+        """One decode step of `rows` tokens: (whole, engine, sampling) of the child, the whole round trip to it, and the
+        whole stay in this stage."""
         whole, engine, sampling = child_us
         self.tokens += rows
         self.engine_ms = _mix(self.engine_ms, engine / rows)
@@ -39,6 +43,7 @@ class StageTimes:
         self.sampling_ms = _mix(self.sampling_ms, sampling)
         self.child_ms = _mix(self.child_ms, max(0, whole - engine - sampling))
         self.pipe_ms = _mix(self.pipe_ms, max(0, round_trip_us - whole))
+        self.wait_ms = _mix(self.wait_ms, max(0, stay_us - engine))
 
     def hop(self, microseconds: int) -> None:
         """One frame came in."""

@@ -54,7 +54,7 @@ measures = st.floats(0, allow_nan=False, allow_infinity=False)
 livenesses = st.sampled_from(Liveness)
 epochs = st.builds(Epoch, whole, nodes, whole)
 ballots = st.builds(Ballot, st.integers(0, 2**62), nodes)
-held = st.builds(HeldStage, instance_ids, epochs, whole, names, measures, measures, measures, whole)
+held = st.builds(HeldStage, instance_ids, epochs, whole, names, measures, measures, measures, whole, measures)
 reports = st.builds(
     NodeReport,
     names,

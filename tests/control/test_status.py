@@ -103,6 +103,13 @@ def test_an_instance_shows_its_stages_with_their_measured_times() -> None:
     assert shown["measured"] == {"tokens_per_s": 100.0, "ttft_ms": None}
 
 
+def test_what_a_stage_waits_counts_in_a_step_and_is_shown() -> None:
+    waiting = replace(held(1, 6.0, 0.5), wait_ms=2.5)
+    (shown,) = drawn(replace(STATE, members=members(snapshot(1, held(0, 3.0, 0.5)), snapshot(2, waiting))))["instances"]
+    assert [(one["hop_in_ms"], one["wait_ms"]) for one in shown["stages"]] == [(0.5, None), (0.5, 2.5)]
+    assert shown["measured"]["tokens_per_s"] == 80.0
+
+
 def test_what_the_gateway_measured_comes_first() -> None:
     state = replace(STATE, speeds=(Speed(INSTANCE.id, 88.0, 41.0, EPOCH),))
     assert drawn(state)["instances"][0]["measured"] == {"tokens_per_s": 88.0, "ttft_ms": 41.0}

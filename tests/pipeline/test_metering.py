@@ -78,14 +78,14 @@ def test_few_steps_make_no_figure() -> None:
     times = StageTimes()
     watch = Watch(SHAPE, times)
     for _ in range(SINGLES_MIN - 1):
-        times.step(1500, (1200, 1000, 50), 1)
+        times.step(1700, 1500, (1200, 1000, 50), 1)
     assert watch.look() is None
-    times.step(1500, (1200, 1000, 50), 1)
+    times.step(1700, 1500, (1200, 1000, 50), 1)
     figures = watch.look()
     assert figures is not None
     assert figures.decode_us == pytest.approx(1000)
     assert figures.stage_us == pytest.approx(500)
     assert watch.look() is None
     for _ in range(SINGLES_MIN):
-        times.step(9000, (8000, 8000, 0), 4)  # steps of several rows say nothing of a single stream
+        times.step(9000, 9000, (8000, 8000, 0), 4)  # steps of several rows say nothing of a single stream
     assert watch.look() is None
