@@ -26,6 +26,7 @@ class Daemon:
         self.port = 0
         """Where it takes links; kept when it starts again, as it is at a person's home."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
         (self.home / "models").mkdir(parents=True)
         self.home.chmod(0o700)
         for model in models:
@@ -45,20 +46,27 @@ class Daemon:
     def start(self, *options: str) -> None:
         """Begins to start; `wait` waits."""
         log = (self.home / "log").open("ab")
+        self._log_start = log.tell()
         address = ("--api", "127.0.0.1:0", "--listen", f"127.0.0.1:{self.port}", "--threads", "1", "--no-mdns")
         command = [*PEERINFER, "up", "--headless", "--home", str(self.home), "--name", self.name, *address, *options]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
 
     def wait(self) -> None:
-        """Until its API answers."""
+        """Until its API answers, and its log says so."""
         assert self._process is not None
         deadline = time.monotonic() + START_S
-        while not (self.home / "daemon.json").exists():
-            assert self._process.poll() is None, (self.home / "log").read_text()
-            assert time.monotonic() < deadline, (self.home / "log").read_text()
+        log = self.home / "log"
+        while not ((self.home / "daemon.json").exists() and (ports := self._ports())):
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        self.port = int(re.findall(r"peers on port (\d+)", (self.home / "log").read_text())[-1])
+        self.port = int(ports[-1])
+
+    def _ports(self) -> list[str]:
+        """Those that it has listened on since `start`, as its log says."""
+        said = (self.home / "log").read_bytes()[self._log_start :].decode()
+        return re.findall(r"peers on port (\d+)", said)
 
     def stop(self) -> None:
         """Ends it, gently at first."""
