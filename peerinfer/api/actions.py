@@ -104,6 +104,19 @@ class OpenInvite:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """A machine that knows the code of an invitation, and waits until a person lets it in."""
+
+    node: str
+    name: str
+    """As it calls itself, cleaned; may be empty."""
+
+
+AskingHandler = Callable[[Asking | None], None]
+"""Told who asks; None once that one asks no longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class JoinWish:
     """What `join` asks for."""
 
@@ -171,14 +184,21 @@ class NodeActions(Protocol):
         """
         ...
 
-    async def invite(self) -> OpenInvite:
-        """Opens the window. Raises `PairingBusy` if one is open."""
+    async def invite(self, confirm: bool) -> OpenInvite:
+        """Opens the window. Raises `PairingBusy` if one is open. With `confirm`, `answer` decides who comes in."""
         ...
 
-    async def invited(self) -> JsonObject:
-        """Waits for the end of the open window: `{"node", "name"}` of who joined.
+    async def invited(self, asking: AskingHandler) -> JsonObject:
+        """Waits for the end of the open window: `{"node", "name"}` of who joined. `asking` hears of what to `answer`.
 
         Raises `InviteExpired` or `WrongDigits`.
+        """
+        ...
+
+    async def answer(self, node: str, accept: bool) -> JsonObject:
+        """Lets in who asks to come in, or does not: `{"node", "name", "accepted"}`.
+
+        Raises `PairingError` if that one asks no longer, or cannot be let in.
         """
         ...
 

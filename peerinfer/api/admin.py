@@ -15,10 +15,20 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from peerinfer.api.actions import JoinWish, LoadWish, NodeActions, PlanWish, Progress, ProgressHandler
+from peerinfer.api.actions import (
+    Asking,
+    JoinWish,
+    LoadWish,
+    NodeActions,
+    OpenInvite,
+    PlanWish,
+    Progress,
+    ProgressHandler,
+)
 from peerinfer.api.body import Fields, read_json
 from peerinfer.api.guard import ADMIN_PREFIX
 from peerinfer.api.replies import JsonObject, body_of, error_body, json_reply
+from peerinfer.clock import monotonic
 from peerinfer.errors import BadParameter, PeerinferError
 
 POLICIES = ("latency", "throughput", "spread")
@@ -29,13 +39,15 @@ NODES_MAX = 1024
 LAYERS_MAX = 4096
 SETTING_MAX = 256
 """Characters of a setting's name or value."""
+ASKINGS_MAX = 16
+"""Lines of an invitation that wait for a slow reader: each of its few tries makes two at most."""
 _log = logging.getLogger(__name__)
 
 Action = Callable[[ProgressHandler], Awaitable[JsonObject]]
 
 
 class AdminRoutes:
-    """Load, unload, plan, config, pull, import, rm, invite, join, remove, leave, models, down."""
+    """Load, unload, plan, config, pull, import, rm, invite, answer, join, remove, leave, models, down."""
 
     def __init__(self, actions: NodeActions) -> None:
         self._actions = actions
@@ -50,6 +62,7 @@ class AdminRoutes:
             "config": self._config,
             "bench": self._bench,
             "invite": self._invite,
+            "answer": self._answer,
             "join": self._join,
             "remove": self._remove,
             "leave": self._leave,
@@ -88,23 +101,60 @@ class AdminRoutes:
         return json_reply(await self._actions.remove_model(_required(Fields(await read_json(request)), "model")))
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
+        """A join ends when the client goes away, unless it has been let in already."""
         fields = Fields(await read_json(request))
         wish = JoinWish(_required(fields, "code"), fields.text("host", max_length=300))
-        return await self._long(request, lambda progress: self._actions.join(wish, progress))
+        return await self._long(request, lambda progress: self._actions.join(wish, progress), ends_with=True)
 
     async def _invite(self, request: web.Request) -> web.StreamResponse:
-        """With `"wait": true` two lines: the open window, then who joined; it closes if the client goes away."""
-        wait = Fields(await read_json(request)).flag("wait")
-        window = dataclasses.asdict(await self._actions.invite())
+        """With `"wait": true` two lines: the open window, then who joined; it closes if the client goes away.
+
+        With `"confirm": true` too, between them `{"progress": {"asking": {"node", "name"}}}` for each who knows the
+        code and waits for `answer`. If one waits no longer, the window comes again, with it as `"withdrawn"`.
+        """
+        fields = Fields(await read_json(request))
+        wait, confirm = fields.flag("wait"), fields.flag("confirm")
+        if confirm and not wait:
+            raise BadParameter("confirm", "`confirm` takes `wait`: who asks is told in the lines that are waited for.")
+        window = await self._actions.invite(confirm)
         if not wait:
-            return json_reply(window)
-        response = await _open_lines(request)
+            return json_reply(dataclasses.asdict(window))
         try:
-            await _line(response, {"progress": window})
-            await _line(response, await _outcome(self._actions.invited()))
+            return await self._until_joined(request, window)
         finally:
             await self._actions.close_invite()
+
+    async def _until_joined(self, request: web.Request, window: OpenInvite) -> web.StreamResponse:
+        opened = monotonic()
+        lines: asyncio.Queue[JsonObject | None] = asyncio.Queue(ASKINGS_MAX)
+        last: JsonObject = {}
+
+        def heard(asking: Asking | None) -> None:
+            nonlocal last
+            if asking is not None:
+                last = dataclasses.asdict(asking)
+                lines.put_nowait({"asking": last})
+            else:
+                left = dataclasses.replace(window, expires_s=window.expires_s - (monotonic() - opened))
+                lines.put_nowait({**dataclasses.asdict(left), "withdrawn": last})
+
+        response = await _open_lines(request)
+        await _line(response, {"progress": dataclasses.asdict(window)})
+        joined = asyncio.create_task(_outcome(self._actions.invited(heard)))
+        joined.add_done_callback(lambda _: lines.put_nowait(None))
+        try:
+            while (told := await lines.get()) is not None:
+                await _line(response, {"progress": told})
+            await _line(response, await joined)
+        finally:
+            joined.cancel()
         return response
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        fields = Fields(await read_json(request))
+        if fields.raw("accept") is None:
+            raise BadParameter("accept", "`accept` is missing.")
+        return json_reply(await self._actions.answer(_required(fields, "node"), fields.flag("accept")))
 
     async def _unload(self, request: web.Request) -> web.StreamResponse:
         model = _required(Fields(await read_json(request)), "model")

@@ -12,13 +12,14 @@ from typing import Any
 from peerinfer import clock
 from peerinfer.api.client import ApiClient
 from peerinfer.api.replies import JsonObject
+from peerinfer.cli.doorman import Doorman
 from peerinfer.cli.models import follow
+from peerinfer.cli.qr import qr_text
 from peerinfer.cli.show import SHORT_ID, ProgressLine, note, result, result_json
 from peerinfer.cli.verbs import Verbs, add_json, add_verb, with_daemon
 from peerinfer.errors import PairingError
 from peerinfer.identity.invitation import read_code
 from peerinfer.net.address import join_address, split_address
-from peerinfer.net.pairing import qr_text
 
 _TRUST = (
     "Every machine that runs layers of a request can read that request and its answer. "
@@ -34,9 +35,12 @@ def add(verbs: Verbs) -> None:
         "let another machine join this mesh",
         run_invite,
         "  peerinfer invite            six digits and a QR code; waits until somebody has joined\n"
+        "  peerinfer invite --confirm  asks here before a machine that knows the digits comes in\n"
         "  peerinfer invite --json     the code as JSON at once; the window stays open for two minutes",
     )
-    add_json(invite)
+    way = invite.add_mutually_exclusive_group()
+    way.add_argument("--confirm", action="store_true", help="ask here before a machine that knows the digits comes in")
+    add_json(way)
     join = add_verb(
         verbs,
         "join",
@@ -63,16 +67,21 @@ def run_invite(args: argparse.Namespace) -> int:
         if args.json:
             result_json(await client.act("invite", {"wait": False}))
             return 0
-        with ProgressLine() as line, contextlib.ExitStack() as at_end:
-            async for message in client.follow("invite", {"wait": True}):
-                if "progress" in message:
-                    result(_invitation_text(message["progress"]))
-                    counting = asyncio.create_task(_count_down(line, message["progress"]["expires_s"]))
-                    at_end.callback(counting.cancel)
-                else:
+        with ProgressLine() as line, Doorman(client, line) as doorman, contextlib.ExitStack() as at_end:
+            async for message in client.follow("invite", {"wait": True, "confirm": args.confirm}):
+                told: JsonObject = message.get("progress", {})
+                if "result" in message:
                     line.end()
                     joined = message["result"]
                     result(f"{joined['name'] or 'A machine'} ({joined['node'][:SHORT_ID]}) has joined the mesh.")
+                elif "asking" in told:
+                    doorman.ask(told["asking"])
+                elif "withdrawn" in told:
+                    doorman.withdraw()
+                else:
+                    result(_invitation_text(told))
+                    counting = asyncio.create_task(_count_down(line, told["expires_s"], doorman))
+                    at_end.callback(counting.cancel)
         return 0
 
     return with_daemon(args, act)
@@ -143,14 +152,15 @@ def _invitation_text(window: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-async def _count_down(line: ProgressLine, seconds: float) -> None:
-    """Shows the time left: each second on a terminal, once elsewhere."""
+async def _count_down(line: ProgressLine, seconds: float, doorman: Doorman) -> None:
+    """Shows the time left: each second on a terminal, unless a question stands there, and once elsewhere."""
     end = clock.monotonic() + seconds
     if not sys.stderr.isatty():
         note(f"The invitation is open for {seconds:.0f} seconds.")
         return
     while (left := end - clock.monotonic()) > 0:
-        line.show(f"Open for {left:3.0f} seconds; Ctrl-C closes it.")
+        if not doorman.is_asking:
+            line.show(f"Open for {left:3.0f} seconds; Ctrl-C closes it.")
         await asyncio.sleep(1)
 
 

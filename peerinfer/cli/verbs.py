@@ -41,7 +41,7 @@ def add_verb(verbs: Verbs, name: str, does: str, run: Do, examples: str = "") ->
     return parser
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:  # pyright: ignore[reportPrivateUsage]  # a parser, or a group of one
     """Adds `--json`."""
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")
 

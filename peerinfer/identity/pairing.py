@@ -7,13 +7,14 @@
             ◄──  Admit    HMAC, sealed admission              (the window closes)
 
 `Refused` may come instead of any answer. A try counts when the host's element leaves, whatever happens then, so
-parallel or broken-off guesses gain nothing. Each call returns its effects in the order in which they must happen.
+parallel or broken-off guesses gain nothing. A host may ask its person before `Admit`; the session then lasts until the
+answer, and at most as long as the window. Each call returns its effects in the order in which they must happen.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peerinfer.errors import PairingError
 from peerinfer.identity.authority import CertificateRequest
@@ -36,7 +37,7 @@ from peerinfer.identity.roster import clean_name
 WINDOW_S = 120.0
 """Time to walk to the other machine and type six digits."""
 SESSION_S = 10.0
-"""One session; a person is not involved, so two round trips and some arithmetic are all it takes."""
+"""One session until the code is proven: no person is involved, two round trips and some arithmetic are all it takes."""
 
 
 class Ending(enum.StrEnum):
@@ -81,13 +82,20 @@ class AskAdmission:
 
 
 @dataclass(frozen=True, slots=True)
+class WithdrawQuestion:
+    """Effect: nobody waits for the answer to `AskAdmission` any more."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseWindow:
     """Effect: the invitation is over; the listener goes."""
 
     outcome: Outcome
 
 
-HostEffect = Reply | HangUp | AskAdmission | CloseWindow
+HostEffect = Reply | HangUp | AskAdmission | WithdrawQuestion | CloseWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +105,32 @@ class _Session:
     keys: PairingKeys
     deadline: float
     request: CertificateRequest | None = None
+    """That of a joiner who has proven the code, until it is answered."""
 
 
 class HostPairing:
     """One open invitation. `connection` is any number by which the door tells its connections apart."""
 
     def __init__(
-        self, invitation: Invitation, host_key: bytes, mesh_id: str, entropy: tuple[bytes, ...], closes_at: float
+        self,
+        invitation: Invitation,
+        host_key: bytes,
+        mesh_id: str,
+        entropy: tuple[bytes, ...],
+        closes_at: float,
+        *,
+        asks_person: bool = False,
     ) -> None:
-        """`host_key`: raw public key of the listener's certificate. `entropy`: 64 secret bytes for each try."""
+        """`host_key`: raw public key of the listener's certificate. `entropy`: 64 secret bytes for each try.
+
+        `asks_person`: the answer to `AskAdmission` may take until `closes_at`, not only what is left of the session.
+        """
         self._invitation = invitation
         self._binding = host_binding(host_key, mesh_id)
         self._mesh_id = mesh_id
         self._entropy = entropy[:TRIES_MAX]
         self._closes_at = closes_at
+        self._asks_person = asks_person
         self._tries = 0
         self._session: _Session | None = None
         self.outcome: Outcome | None = None
@@ -124,14 +144,11 @@ class HostPairing:
         """Ends what has lasted too long: the session, then the window."""
         if self.outcome is not None:
             return ()
-        effects: tuple[HostEffect, ...] = ()
         if now >= self._closes_at:
-            if self._session is not None:
-                effects = self._refuse(self._session.connection, Refusal.EXPIRED)
-            return (*effects, *self._close(Outcome(Ending.EXPIRED)))
+            return self._end(Outcome(Ending.EXPIRED))
         if self._session is not None and now >= self._session.deadline:
-            effects = self._refuse(self._session.connection, Refusal.TOO_SLOW)
-        return effects
+            return self._refuse(self._session.connection, Refusal.TOO_SLOW)
+        return ()
 
     def receive(self, connection: int, message: object, now: float) -> tuple[HostEffect, ...]:
         """Takes what a joiner said; `message` may be anything that was decoded from the wire."""
@@ -160,13 +177,17 @@ class HostPairing:
         outcome = Outcome(Ending.JOINED, node_id_of(session.public_key), clean_name(session.request.name))
         return Reply(connection, reply), HangUp(connection), *self._close(outcome)
 
-    def decline(self, connection: int) -> tuple[HostEffect, ...]:
-        """The other answer to `AskAdmission`: the mesh cannot take this node."""
-        return self._refuse(connection, Refusal.NOT_ADMITTED)
+    def decline(self, connection: int, reason: Refusal = Refusal.NOT_ADMITTED) -> tuple[HostEffect, ...]:
+        """The other answer to `AskAdmission`: the mesh cannot take this node, or its person does not want it."""
+        session = self._session
+        if session is None or session.connection != connection or session.request is None:
+            return ()
+        self._session = replace(session, request=None)
+        return self._refuse(connection, reason)
 
     def cancel(self) -> tuple[HostEffect, ...]:
         """Ends the invitation because somebody wants it."""
-        return self._close(Outcome(Ending.CANCELLED))
+        return self._end(Outcome(Ending.CANCELLED))
 
     def _start(self, connection: int, message: PairingStart, now: float) -> tuple[HostEffect, ...]:
         if self._session is not None:
@@ -196,18 +217,31 @@ class HostPairing:
             return self._refuse(connection, Refusal.BAD_MESSAGE)
         if request.public_key != session.public_key or not request.is_proven(self._mesh_id):
             return self._refuse(connection, Refusal.BAD_MESSAGE)
-        self._session = _Session(connection, session.public_key, session.keys, session.deadline, request)
+        deadline = self._closes_at if self._asks_person else session.deadline
+        self._session = _Session(connection, session.public_key, session.keys, deadline, request)
         return (AskAdmission(connection, request),)
 
     def _refuse(self, connection: int, reason: Refusal) -> tuple[HostEffect, ...]:
-        refused = Reply(connection, PairingRefused(reason, self.tries_left))
-        return refused, HangUp(connection), *self._end_session(connection)
+        return *self._refusal(connection, reason), *self._end_session(connection)
+
+    def _refusal(self, connection: int, reason: Refusal) -> tuple[HostEffect, ...]:
+        return Reply(connection, PairingRefused(reason, self.tries_left)), HangUp(connection)
 
     def _end_session(self, connection: int) -> tuple[HostEffect, ...]:
-        if self._session is None or self._session.connection != connection:
+        session = self._session
+        if session is None or session.connection != connection:
             return ()
         self._session = None
-        return () if self.tries_left else self._close(Outcome(Ending.TRIES_USED_UP))
+        withdrawn = _withdrawn(session)
+        return withdrawn if self.tries_left else (*withdrawn, *self._close(Outcome(Ending.TRIES_USED_UP)))
+
+    def _end(self, outcome: Outcome) -> tuple[HostEffect, ...]:
+        """Closes the window and tells a joiner who is under way."""
+        session = self._session
+        if self.outcome is not None or session is None:
+            return self._close(outcome)
+        refusal = self._refusal(session.connection, Refusal.EXPIRED)
+        return (*refusal, *_withdrawn(session), *self._close(outcome))
 
     def _close(self, outcome: Outcome) -> tuple[HostEffect, ...]:
         if self.outcome is not None:
@@ -215,6 +249,10 @@ class HostPairing:
         self.outcome = outcome
         self._session = None
         return (CloseWindow(outcome),)
+
+
+def _withdrawn(session: _Session) -> tuple[HostEffect, ...]:
+    return () if session.request is None else (WithdrawQuestion(session.connection),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +293,11 @@ class JoinerPairing:
         )
         self._keys: PairingKeys | None = None
         self._over = False
+
+    @property
+    def awaits_admission(self) -> bool:
+        """Whether this side has proven that it knows the code, so that a person there may have to answer."""
+        return self._keys is not None and not self._over
 
     def start(self) -> tuple[JoinerEffect, ...]:
         """What to say first."""

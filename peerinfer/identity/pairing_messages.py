@@ -20,6 +20,7 @@ class Refusal(enum.StrEnum):
     BAD_MESSAGE = "bad_message"
     TOO_SLOW = "too_slow"
     NOT_ADMITTED = "not_admitted"
+    DECLINED = "declined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ def error_of(message: PairingRefused) -> PairingError:
                 "The mesh cannot take this node: it is full, or this node was removed from it and must "
                 "first run `peerinfer leave`, which gives it a new key."
             )
+        case Refusal.DECLINED:
+            return PairingError("The other machine's owner did not let this one in.")
         case Refusal.TOO_SLOW:
             return PairingError("The pairing took too long and was broken off; try again.")
         case Refusal.BAD_MESSAGE:

@@ -69,3 +69,15 @@ def _ipv4_of(host: str) -> str:
         return str(ipaddress.IPv4Address(host))
     except ValueError:
         return LOOPBACK
+
+
+def reachable_host(bind_host: str) -> str:
+    """`bind_host` as others can dial it. Nothing is sent: a UDP connect only asks the routing table."""
+    if bind_host not in {"", "0.0.0.0", "::"}:  # noqa: S104  # compared, not bound
+        return bind_host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): never a neighbour
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"

@@ -1,24 +1,27 @@
-"""The door of an invitation: a listener on a port of its own that exists only while the window is open."""
+"""The door of an invitation: a listener on a port of its own that exists only while the window is open.
+
+Who knows the code is admitted at once, or, where the inviting side wants to be asked, by `answer`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import itertools
 import logging
 import secrets
 import socket
 from collections import deque
-from typing import Any, Final
-
-import segno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from peerinfer import clock as clocks
 from peerinfer.errors import BadFrame, PairingError, PortInUse
 from peerinfer.identity.authority import CertificateRequest
 from peerinfer.identity.exchange import ENTROPY_BYTES
 from peerinfer.identity.invitation import SECRET_BYTES, Invitation
+from peerinfer.identity.keys import NodeId, node_id_of
 from peerinfer.identity.pairing import (
     SESSION_S,
     WINDOW_S,
@@ -29,9 +32,12 @@ from peerinfer.identity.pairing import (
     HostPairing,
     Outcome,
     Reply,
+    WithdrawQuestion,
 )
-from peerinfer.identity.pairing_messages import TRIES_MAX
+from peerinfer.identity.pairing_messages import TRIES_MAX, Refusal
 from peerinfer.identity.storage import Identity
+from peerinfer.names import clean_name
+from peerinfer.net.interfaces import reachable_host
 from peerinfer.net.pairing_tls import host_context
 from peerinfer.net.pairing_wire import HOST_READS_MAX_BYTES, read_message, write_message
 
@@ -44,21 +50,41 @@ GOODBYE_S: Final = 5.0
 """For the last bytes to leave; the largest admission takes a second on slow Wi-Fi."""
 TICK_S: Final = 0.1
 
-_segno: Any = segno
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Somebody knows the code and waits to be let in."""
+
+    node_id: NodeId
+    name: str
+    """As it calls itself, cleaned; may be empty."""
+
+
+QuestionHandler = Callable[[Question | None], None]
+"""Told who waits; None once that one waits no longer."""
 
 
 class PairingHost:
     """One open invitation. Ends by itself: somebody joined, time is up, or three tries were wrong."""
 
-    def __init__(self, identity: Identity, listener: socket.socket, clock: clocks.Clock, window_s: float) -> None:
+    def __init__(
+        self, identity: Identity, listener: socket.socket, clock: clocks.Clock, window_s: float, *, confirm: bool
+    ) -> None:
         """Use `open`."""
         self._invitation = Invitation.of(secrets.randbelow(10**6), secrets.token_bytes(SECRET_BYTES))
         entropy = tuple(secrets.token_bytes(ENTROPY_BYTES) for _ in range(TRIES_MAX))
         self._context, host_key = host_context(identity.mesh_id)
         self.expires_at = clock() + window_s
         """On the clock that was handed in, seconds."""
-        self._machine = HostPairing(self._invitation, host_key, identity.mesh_id, entropy, self.expires_at)
+        self._machine = HostPairing(
+            self._invitation, host_key, identity.mesh_id, entropy, self.expires_at, asks_person=confirm
+        )
+        self._confirm = confirm
+        self._waiting: tuple[int, CertificateRequest] | None = None
+        """The connection that is asked about, and what it wants."""
+        self._tell: QuestionHandler = lambda _: None
         self._identity = identity
         self._listener = listener
         self._port: int = listener.getsockname()[1]
@@ -67,6 +93,8 @@ class PairingHost:
         self._shown_host = ""
         self._ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._writers: dict[int, asyncio.StreamWriter] = {}
+        self._limits: dict[int, asyncio.Timeout] = {}
+        """How long each connection may last."""
         self._numbers = itertools.count(1)
         self._accepted: deque[float] = deque(maxlen=CONNECTIONS_PER_S)
         self._connections: set[asyncio.Task[None]] = set()
@@ -85,11 +113,13 @@ class PairingHost:
         window_s: float = WINDOW_S,
         addresses: tuple[str, ...] = (),
         shown_host: str = "",
+        confirm: bool = False,
     ) -> PairingHost:
         """Opens the window. Raises `PortInUse`.
 
         `addresses`: where the newcomer finds members, this node first; `:8643` is that port on this host.
         `shown_host`: the host in the URI; else the one bound to, or for a wildcard the address of the default route.
+        `confirm`: who knows the code is let in by `answer` only.
         """
         family = socket.AF_INET6 if ":" in bind_host else socket.AF_INET
         try:
@@ -99,9 +129,9 @@ class PairingHost:
                 f"The invitation cannot listen on {bind_host} port {port} ({error.strerror}). Try another port."
             ) from None
         listener.setblocking(False)
-        host = cls(identity, listener, clock, window_s)
+        host = cls(identity, listener, clock, window_s, confirm=confirm)
         host._addresses = addresses
-        host._shown_host = shown_host or _reachable(bind_host)
+        host._shown_host = shown_host or reachable_host(bind_host)
         return host
 
     @property
@@ -128,6 +158,33 @@ class PairingHost:
     def tries_left(self) -> int:
         """Guesses that remain."""
         return self._machine.tries_left
+
+    @property
+    def question(self) -> Question | None:
+        """Who waits for `answer`."""
+        if self._waiting is None:
+            return None
+        request = self._waiting[1]
+        return Question(node_id_of(request.public_key), clean_name(request.name))
+
+    def on_question(self, tell: QuestionHandler) -> None:
+        """Has `tell` called with every question from now on, and with one that is open already."""
+        self._tell = tell
+        if self.question is not None:
+            tell(self.question)
+
+    def answer(self, node_id: NodeId, accept: bool) -> Question:
+        """Lets in, or does not, who waits. Raises `PairingError` if that is not `node_id`, or cannot be let in."""
+        question, waiting = self.question, self._waiting
+        if question is None or waiting is None or question.node_id != node_id:
+            raise PairingError("That machine does not wait to be let in: it has given up, or the invitation has ended.")
+        self._waiting = None
+        number, request = waiting
+        if not accept:
+            self._perform(self._machine.decline(number, Refusal.DECLINED))
+        elif trouble := self._admit(number, request):
+            raise PairingError(f"That machine cannot be let in: {trouble}")
+        return question
 
     async def finished(self) -> Outcome:
         """Waits for the end, and until what was said last has left."""
@@ -181,7 +238,7 @@ class PairingHost:
 
     async def _serve(self, number: int, connection: socket.socket) -> None:
         try:
-            async with asyncio.timeout(SESSION_S):
+            async with asyncio.timeout(SESSION_S) as self._limits[number]:
                 reader, writer = await self._greet(connection)
                 self._greeting.pop(number)
                 self._writers[number] = writer
@@ -190,6 +247,7 @@ class PairingHost:
             log.info("A pairing connection ended: %s", type(error).__name__)
         finally:
             self._greeting.pop(number, None)
+            self._limits.pop(number, None)
             self._perform(self._machine.lost(number))
             await self._part(number)
 
@@ -231,8 +289,12 @@ class PairingHost:
                     self._say(effect)
                 case HangUp():
                     self._hang_up(effect.connection)
+                case AskAdmission() if self._confirm:
+                    self._ask(effect.connection, effect.request)
                 case AskAdmission():
                     self._admit(effect.connection, effect.request)
+                case WithdrawQuestion():
+                    self._withdraw(effect.connection)
                 case CloseWindow():
                     self._shut(effect.outcome)
 
@@ -246,14 +308,27 @@ class PairingHost:
         if writer is not None:
             writer.close()
 
-    def _admit(self, number: int, request: CertificateRequest) -> None:
+    def _ask(self, number: int, request: CertificateRequest) -> None:
+        self._waiting = number, request
+        if limit := self._limits.get(number):  # the machine ends it with the window; then its goodbye must leave
+            limit.reschedule(asyncio.get_running_loop().time() + self.expires_at - self._clock() + GOODBYE_S)
+        self._tell(self.question)
+
+    def _withdraw(self, number: int) -> None:
+        if self._waiting is not None and self._waiting[0] == number:
+            self._waiting = None
+            self._tell(None)
+
+    def _admit(self, number: int, request: CertificateRequest) -> str:
+        """Returns why it could not; empty if it did."""
         try:
             admission = self._identity.admit(request, self._addresses).to_bytes()
         except (PairingError, ValueError, OSError) as error:
             log.warning("A node that knew the code was not admitted: %s", error)
             self._perform(self._machine.decline(number))
-        else:
-            self._perform(self._machine.admit(number, admission))
+            return str(error)
+        self._perform(self._machine.admit(number, admission))
+        return ""
 
     def _shut(self, outcome: Outcome) -> None:
         for task in (*self._tasks, *self._greeting.values()):
@@ -261,22 +336,3 @@ class PairingHost:
         for number in tuple(self._writers):
             self._hang_up(number)
         self._ended.set_result(outcome)
-
-
-def qr_text(uri: str) -> str:
-    """A QR code for a terminal: two modules per character, drawn with block characters."""
-    out = io.StringIO()
-    _segno.make_qr(uri, error="m").terminal(out, border=2, compact=True)
-    return out.getvalue()
-
-
-def _reachable(bind_host: str) -> str:
-    """A host that others can dial. Nothing is sent: a UDP connect only asks the routing table."""
-    if bind_host not in {"", "0.0.0.0", "::"}:  # noqa: S104  # compared, not bound
-        return bind_host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): never a neighbour
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"

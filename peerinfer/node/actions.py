@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from peerinfer.api.actions import (
     TROUBLES,
+    Asking,
+    AskingHandler,
     JoinWish,
     LoadWish,
     ModelInfo,
@@ -24,8 +27,8 @@ from peerinfer.control.state import InstanceState
 from peerinfer.errors import BadRequest, InviteExpired, PairingBusy, PairingError, WrongDigits
 from peerinfer.identity.pairing import Ending
 from peerinfer.net.address import split_address
-from peerinfer.net.joining import join
-from peerinfer.net.pairing import PairingHost
+from peerinfer.net.joining import JoinResult, join
+from peerinfer.net.pairing import PairingHost, Question
 from peerinfer.node.benching import bench
 from peerinfer.node.model_actions import ModelActions
 from peerinfer.node.node import Node
@@ -48,6 +51,7 @@ class Actions:
         self._models = ModelActions(node)
         self._pairing = asyncio.Lock()
         """One change of who is paired with whom at a time."""
+        self._is_joining = False
 
     def status(self) -> JsonObject:
         """`GET /peerinfer/state`."""
@@ -128,18 +132,20 @@ class Actions:
 
     # ---- pairing
 
-    async def invite(self) -> OpenInvite:
+    async def invite(self, confirm: bool) -> OpenInvite:
         """Opens the window."""
+        self._check_not_joining()
         async with self._pairing:
-            return await self._invite()
+            return await self._invite(confirm)
 
-    async def _invite(self) -> OpenInvite:
+    async def _invite(self, confirm: bool) -> OpenInvite:
         if self._invitation is not None and self._invitation.outcome is None:
             raise PairingBusy("An invitation is open already. Wait for its end, or close it, then invite again.")
         await self.close_invite()
         session = self._node.session
         host = self._node.config.listen.host
-        invitation = await PairingHost.open(self._node.identity, host, addresses=session.peer_addresses())
+        addresses = session.peer_addresses()
+        invitation = await PairingHost.open(self._node.identity, host, addresses=addresses, confirm=confirm)
         self._invitation = invitation
         self._watch = asyncio.create_task(self._watch_invitation(invitation))
         if session.discovery is not None:
@@ -148,16 +154,28 @@ class Actions:
             invitation.code.replace("-", ""), invitation.uri, invitation.port, invitation.expires_at - monotonic()
         )
 
-    async def invited(self) -> JsonObject:
+    async def invited(self, asking: AskingHandler) -> JsonObject:
         """Waits for the end of the window."""
         if self._invitation is None:
             raise InviteExpired("No invitation is open. Run `peerinfer invite`.")
+
+        def heard(question: Question | None) -> None:
+            asking(None if question is None else Asking(question.node_id, question.name))
+
+        self._invitation.on_question(heard)
         outcome = await self._invitation.finished()
         if outcome.ending is Ending.JOINED:
             return {"node": outcome.node_id, "name": outcome.name}
         if outcome.ending is Ending.TRIES_USED_UP:
-            raise WrongDigits("The digits were wrong three times, so the invitation was closed. Invite again.")
+            raise WrongDigits("Three tries let nobody in, so the invitation was closed. Invite again.")
         raise InviteExpired("Nobody joined in time. Run `peerinfer invite` again.")
+
+    async def answer(self, node: str, accept: bool) -> JsonObject:
+        """Lets in who asks, or does not."""
+        if self._invitation is None:
+            raise InviteExpired("No invitation is open. Run `peerinfer invite`.")
+        question = self._invitation.answer(node, accept)
+        return {"node": question.node_id, "name": question.name, "accepted": accept}
 
     async def close_invite(self) -> None:
         """Closes the window."""
@@ -175,16 +193,30 @@ class Actions:
             host, port = split_address(wish.host) if wish.host else ("", 0)
         except ValueError as error:
             raise BadRequest(str(error)) from None
+        self._check_not_joining()
         async with self._pairing:
-            await self.close_invite()
-            progress(Progress(f"Asking {wish.host or 'the inviting node'} to be let in"))
-            joined = await join(identity, host, port, wish.code)
-            progress(Progress("Joining the mesh"))
-            await self._node.change_membership(joined.addresses)
-            self._identity_changed()
+            self._is_joining = True
+            try:
+                await self.close_invite()
+                progress(Progress(f"Asking {wish.host or 'the inviting node'} to be let in"))
+                waits = Progress("Waiting until somebody there says yes")
+                joined = await join(identity, host, port, wish.code, asked=lambda: progress(waits))
+                progress(Progress("Joining the mesh"))
+                await _to_its_end(self._enter(joined))
+            finally:
+                self._is_joining = False
         inviter = identity.inviter
         name = identity.roster.members[inviter].name if inviter in identity.roster.members else ""
         return {"mesh": joined.mesh_id, "node": inviter, "name": name}
+
+    async def _enter(self, joined: JoinResult) -> None:
+        await self._node.change_membership(joined.addresses)
+        self._identity_changed()
+
+    def _check_not_joining(self) -> None:
+        """Raises `PairingBusy` while a join is under way, since that may wait for a person."""
+        if self._is_joining:
+            raise PairingBusy("This machine asks to join another mesh at the moment. Wait for that, or stop it first.")
 
     async def remove(self, node: str) -> JsonObject:
         """Removes a member by id, beginning of an id, or name."""
@@ -210,6 +242,7 @@ class Actions:
         identity = self._node.identity
         if identity.is_alone and not identity.is_removed:
             raise PairingError("This node is in no mesh but its own; there is nothing to leave.")
+        self._check_not_joining()
         async with self._pairing:
             await self.close_invite()
             if not identity.is_removed:  # else the others know
@@ -237,3 +270,16 @@ class Actions:
                 session.discovery.show_pairing(None)
             if outcome.ending is Ending.JOINED:
                 session.roster.tell_all()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Does `work` whole, even if it is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError

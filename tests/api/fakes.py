@@ -6,11 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from peerinfer.api.actions import JoinWish, LoadWish, ModelInfo, OpenInvite, PlanWish, Progress, ProgressHandler
+from peerinfer.api.actions import (
+    Asking,
+    AskingHandler,
+    JoinWish,
+    LoadWish,
+    ModelInfo,
+    OpenInvite,
+    PlanWish,
+    Progress,
+    ProgressHandler,
+)
 from peerinfer.api.replies import JsonObject
 from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.state import ClusterMember, ClusterState, Liveness
-from peerinfer.errors import BadRequest, InviteExpired, PeerinferError, UnknownModel, WrongDigits
+from peerinfer.errors import BadRequest, InviteExpired, PairingError, PeerinferError, UnknownModel, WrongDigits
 from peerinfer.node.policy import NodePolicy
 from peerinfer.pipeline.requests import ChatRequest, Delta
 
@@ -106,7 +116,7 @@ class FakeNode:
     pulls: list[str] = field(default_factory=list)
     imports: list[tuple[str, str]] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
-    """Pulls whose client went away."""
+    """Pulls and joins whose client went away."""
     members: dict[str, str] = field(default_factory=dict)
     stages: list[JsonObject] = field(default_factory=list)
     nearby: list[JsonObject] = field(default_factory=list)
@@ -115,10 +125,16 @@ class FakeNode:
     code: str = "482913"
     window_open: bool = False
     joiner: asyncio.Event = field(default_factory=asyncio.Event)
+    confirm: bool = False
+    """Whether the open window asks."""
+    asking: list[Asking | None] = field(default_factory=list)
+    """Who asks to come in, in order; None takes the question before it back, and the others wait for its answer."""
+    answers: list[tuple[str, bool]] = field(default_factory=list)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
     joined: list[JoinWish] = field(default_factory=list)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
-    """A load ends when this is set, if `slow_load`."""
+    """A load, pull or join ends when this is set, if `slow_load`."""
     slow_load: bool = False
     chronicle: Chronicle = field(default_factory=lambda: Chronicle(STATE))
 
@@ -226,16 +242,28 @@ class FakeNode:
             raise UnknownModel(f"{model} is not loaded.")
         self.loaded.remove(model)
 
-    async def invite(self) -> OpenInvite:
-        self.window_open = True
+    async def invite(self, confirm: bool) -> OpenInvite:
+        self.window_open, self.confirm = True, confirm
         uri = f"peerinfer://join?at=127.0.0.1:9999&mesh={'bb' * 16}&secret={'11' * 16}"
         return OpenInvite(self.code, uri, 9999, 120.0)
 
-    async def invited(self) -> JsonObject:
+    async def invited(self, asking: AskingHandler) -> JsonObject:
+        for number, each in enumerate(self.asking, 1):
+            self.answered.clear()
+            asking(each)
+            if each is not None and self.asking[number : number + 1] != [None]:
+                await self.answered.wait()
         if self.invite_expires:
             raise InviteExpired("Nobody joined within 120 seconds: run `peerinfer invite` again.")
         await self.joiner.wait()
         return {"node": "dd" * 16, "name": "lap"}
+
+    async def answer(self, node: str, accept: bool) -> JsonObject:
+        if node not in {each.node for each in self.asking if each is not None}:
+            raise PairingError("That machine does not wait to be let in.")
+        self.answers.append((node, accept))
+        self.answered.set()
+        return {"node": node, "name": "lap", "accepted": accept}
 
     async def close_invite(self) -> None:
         self.window_open = False
@@ -244,6 +272,12 @@ class FakeNode:
         progress(Progress("pairing"))
         if wish.code.replace("-", "") != self.code.replace("-", ""):
             raise WrongDigits("The six digits do not match.")
+        try:
+            if self.slow_load:
+                await self.release.wait()
+        except asyncio.CancelledError:
+            self.given_up.append(wish.code)
+            raise
         self.joined.append(wish)
         return {"mesh": "bb" * 16, "node": "aa" * 16, "name": "desk"}
 

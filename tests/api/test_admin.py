@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peerinfer.api.actions import LoadWish
+from peerinfer.api.actions import Asking, LoadWish
 from peerinfer.api.client import ApiClient
 from peerinfer.api.record import DaemonRecord, write_record
 from peerinfer.api.replies import JsonObject
@@ -19,6 +19,7 @@ from peerinfer.errors import (
     DiskFull,
     InviteExpired,
     NoPlacement,
+    PairingError,
     PeerinferError,
     RequestError,
     StageLost,
@@ -164,6 +165,54 @@ async def test_invite_tells_the_window_then_who_joined(api: Api, client: ApiClie
     assert lines[0]["progress"]["port"] == 9999
     assert lines[1] == {"result": {"node": "dd" * 16, "name": "lap"}}
     assert not api.node.window_open
+
+
+async def test_who_asks_to_come_in_is_told_and_answered(api: Api, client: ApiClient) -> None:
+    first, second = Asking("dd" * 16, "lap"), Asking("ee" * 16, "")
+    api.node.asking = [first, second, None]
+    told: list[JsonObject] = []
+    async for line in client.follow("invite", {"wait": True, "confirm": True}):
+        told.append(line)
+        asking = line.get("progress", {}).get("asking")
+        if asking == {"node": first.node, "name": "lap"}:
+            no = await client.act("answer", {"node": first.node, "accept": False})
+            assert no == {"node": first.node, "name": "lap", "accepted": False}
+            api.node.joiner.set()
+    assert api.node.confirm
+    assert api.node.answers == [(first.node, False)]
+    window, _, asked, withdrawn, joined = told
+    assert asked == {"progress": {"asking": {"node": second.node, "name": ""}}}
+    assert withdrawn["progress"].pop("withdrawn") == {"node": second.node, "name": ""}
+    assert withdrawn["progress"].pop("expires_s") <= window["progress"].pop("expires_s")
+    assert withdrawn == window
+    assert "result" in joined
+    with pytest.raises(PairingError, match="does not wait"):
+        await client.act("answer", {"node": "ff" * 16, "accept": True})
+
+
+@pytest.mark.parametrize(
+    ("action", "body"),
+    [
+        ("invite", {"confirm": True}),
+        ("invite", {"wait": True, "confirm": "yes"}),
+        ("answer", {"accept": True}),
+        ("answer", {"node": "dd" * 16}),
+        ("answer", {"node": "dd" * 16, "accept": "yes"}),
+    ],
+)
+async def test_an_answer_is_never_guessed(api: Api, client: ApiClient, action: str, body: JsonObject) -> None:
+    with pytest.raises(BadParameter):
+        await client.act(action, body)
+    assert (api.node.window_open, api.node.answers) == (False, [])
+
+
+async def test_a_join_ends_when_its_client_goes_away(api: Api, home: Path) -> None:
+    api.node.slow_load = True
+    async with ApiClient(home) as leaving:
+        async for line in leaving.follow("join", {"code": "482913", "host": "127.0.0.1:9"}):
+            assert "progress" in line
+            break
+    await eventually(lambda: api.node.given_up == ["482913"])
 
 
 async def test_the_window_closes_with_the_client_that_waits(api: Api, client: ApiClient) -> None:

@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from peerinfer.api.actions import JoinWish, OpenInvite, ProgressHandler
+from peerinfer.api.actions import AskingHandler, JoinWish, OpenInvite, ProgressHandler
 from peerinfer.api.replies import JsonObject
 from peerinfer.api.server import ApiServer
 from peerinfer.config import Listen
@@ -35,12 +35,12 @@ class MeshNode(FakeNode):
         }
         return super().status()
 
-    async def invite(self) -> OpenInvite:
+    async def invite(self, confirm: bool) -> OpenInvite:
         self._before = len(list(self.folder.glob("*.member")))
         (self.folder / f"{self.id}.member").write_text(self.name, "utf-8")
-        return await super().invite()
+        return await super().invite(confirm)
 
-    async def invited(self) -> JsonObject:
+    async def invited(self, asking: AskingHandler) -> JsonObject:
         await eventually(lambda: len(list(self.folder.glob("*.member"))) > max(1, self._before))
         return {"node": "", "name": ""}
 

@@ -57,6 +57,7 @@ def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
         ["up", "--listen", "host:99999"],
         ["up", "--peer", "host"],
         ["up", "--background", "--headless"],
+        ["invite", "--confirm", "--json"],
         ["demo", "--nodes", "0"],
         ["demo", "--cuts", "5,5"],
         ["demo", "--nodes", "3", "--cuts", "5"],

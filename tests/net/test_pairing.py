@@ -17,7 +17,7 @@ from peerinfer.identity.pairing_messages import PairingAnswer, PairingRefused, P
 from peerinfer.identity.storage import Identity
 from peerinfer.net import pairing
 from peerinfer.net.joining import join
-from peerinfer.net.pairing import PairingHost, qr_text
+from peerinfer.net.pairing import PairingHost
 from peerinfer.net.pairing_tls import joiner_context
 from peerinfer.net.pairing_wire import HOST_READS_MAX_BYTES, read_message, write_message
 from peerinfer.net.roster_message import RosterStatements
@@ -286,8 +286,3 @@ async def test_pairing_is_no_way_into_the_mesh(desk: Identity, host: PairingHost
     writer.close()
     with pytest.raises(OSError, match="certificate verify failed"):
         await asyncio.open_connection(HERE, host.port, ssl=client_context(desk.tls_files), server_hostname="x")
-
-
-def test_the_qr_code_fits_a_terminal():
-    lines = qr_text("peerinfer://join?at=192.168.100.100:65535&mesh=" + "ab" * 16 + "&secret=" + "cd" * 16).splitlines()
-    assert 20 < len(lines) < 40
