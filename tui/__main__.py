@@ -13,8 +13,12 @@ def main() -> int:
     """Runs until a person leaves. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="peerinfer tui", description="The terminal face of peerinfer.")
     parser.add_argument("--home", type=Path, required=True, help="folder of the node that is meant")
-    home: Path = parser.parse_args().home
-    app = PeerinferApp(home.expanduser().absolute())
+    parser.add_argument(
+        "options", nargs="*", help="behind --: what `peerinfer up` is given if the node must be started"
+    )
+    asked = parser.parse_args()
+    home: Path = asked.home
+    app = PeerinferApp(home.expanduser().absolute(), tuple(asked.options))
     app.run()
     return app.return_code or 0
 

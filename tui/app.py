@@ -57,8 +57,8 @@ class PeerinferApp(Face):
         Binding("q", "leave", "Leave"),
     ]
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home)
+    def __init__(self, home: Path, options: tuple[str, ...] = ()) -> None:
+        super().__init__(home, options)
         self._redraw: Timer | None = None
 
     def on_mount(self) -> None:

@@ -18,13 +18,17 @@ BY_HAND: Final = "Run `peerinfer up --headless` to see why."
 COMMAND: Final = (sys.executable, "-P", "-m", "peerinfer", "up", "--background")
 
 
-async def start_daemon(home: Path, command: Sequence[str] = COMMAND) -> str:
-    """Starts the daemon of `home` in the background. Returns what it says; raises `HomeError` with the reason."""
+async def start_daemon(home: Path, options: Sequence[str] = (), command: Sequence[str] = COMMAND) -> str:
+    """Starts the daemon of `home` in the background, with `options` of `peerinfer up`. Returns what it says.
+
+    Raises `HomeError` with the reason.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
             "--home",
             str(home),
+            *options,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

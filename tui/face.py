@@ -30,9 +30,11 @@ class MeshChanged(Message):
 class Face(App[None]):
     """What screens may rely on."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, options: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.home = home
+        self.options = options
+        """Of `peerinfer up`, for a node that must be started."""
         self.view = MeshView()
         self.chosen = ""
         """The instance that is looked at; empty takes any."""

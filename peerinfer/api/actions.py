@@ -142,6 +142,10 @@ class NodeActions(Protocol):
         """The models known here, those that peers have loaded included."""
         ...
 
+    async def catalogue(self) -> JsonObject:
+        """What can be pulled by a short name: the object of `models --catalogue --json`."""
+        ...
+
     async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
         """Brings a model to this machine: `{"model", "digest", "size_bytes", "licence", "source"}`."""
         ...

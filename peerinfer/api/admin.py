@@ -47,7 +47,7 @@ Action = Callable[[ProgressHandler], Awaitable[JsonObject]]
 
 
 class AdminRoutes:
-    """Load, unload, plan, config, pull, import, rm, invite, answer, join, remove, leave, models, down."""
+    """What a person does: with models, with this machine, and with who belongs to the mesh."""
 
     def __init__(self, actions: NodeActions) -> None:
         self._actions = actions
@@ -67,6 +67,7 @@ class AdminRoutes:
             "remove": self._remove,
             "leave": self._leave,
             "models": self._models,
+            "catalogue": self._catalogue,
             "pull": self._pull,
             "import": self._import,
             "rm": self._rm,
@@ -183,6 +184,10 @@ class AdminRoutes:
     async def _models(self, request: web.Request) -> web.StreamResponse:
         await read_json(request)
         return json_reply({"models": [dataclasses.asdict(entry) for entry in await self._actions.models()]})
+
+    async def _catalogue(self, request: web.Request) -> web.StreamResponse:
+        await read_json(request)
+        return json_reply(await self._actions.catalogue())
 
     async def _down(self, request: web.Request) -> web.StreamResponse:
         await read_json(request)

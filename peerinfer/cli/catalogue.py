@@ -13,19 +13,7 @@ def show_catalogue(args: argparse.Namespace) -> int:
     """Prints what can be pulled by a short name; no daemon is asked. Returns the exit code."""
     catalogue = load_catalogue(home_of(args))
     if args.json:
-        rows = [
-            {
-                "name": entry.name,
-                "reference": str(entry.reference),
-                "licence": entry.licence,
-                "architecture": entry.architecture,
-                "download_bytes": entry.download_bytes,
-                "memory_bytes": entry.memory_bytes,
-                "about": entry.about,
-            }
-            for entry in catalogue.entries
-        ]
-        result_json({"models": rows, "problems": list(catalogue.problems)})
+        result_json(catalogue.described())
         return 0
     rows = [
         (entry.name, size(entry.download_bytes), size(entry.memory_bytes), entry.licence, entry.about)

@@ -6,6 +6,7 @@ import argparse
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -31,11 +32,14 @@ def has_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))  # pyright: ignore[reportUnnecessaryComparison]  # None under pythonw
 
 
-def show_face(home: Path) -> int:
-    """Runs the face until its person leaves it; returns its exit code."""
+def show_face(home: Path, options: Sequence[str] = ()) -> int:
+    """Runs the face until its person leaves it; returns its exit code. It starts a daemon with `options` of `up`."""
     face: subprocess.Popen[bytes] | None = None
+    is_over = False
 
     def end(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal is_over
+        is_over = True  # it may come before the face is known here
         if face is not None:
             face.terminate()
 
@@ -44,7 +48,9 @@ def show_face(home: Path) -> int:
         signal.SIGTERM: signal.signal(signal.SIGTERM, end),
     }
     try:
-        face = subprocess.Popen([*FACE_COMMAND, "--home", str(home)])
+        face = subprocess.Popen([*FACE_COMMAND, "--home", str(home), *(["--", *options] if options else [])])
+        if is_over:
+            face.terminate()
         code = face.wait()
     finally:
         for number, handler in before.items():

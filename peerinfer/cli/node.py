@@ -111,7 +111,7 @@ def run_up(args: argparse.Namespace) -> int:
         return 0
     if not args.headless and has_terminal():
         note(asyncio.run(_in_background(args)))
-        return show_face(home_of(args))
+        return show_face(home_of(args), _options(args))
     return _in_foreground(args)
 
 

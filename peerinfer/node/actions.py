@@ -71,6 +71,10 @@ class Actions:
         ready = {one.digest for one in loaded}
         return await self._models.listing(ready, {one.digest: one for one in loaded})
 
+    async def catalogue(self) -> JsonObject:
+        """What can be pulled by a short name."""
+        return await self._models.catalogue()
+
     async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
         """Brings a model to this machine, and tells the mesh."""
         return await self._models.pull(reference, progress)

@@ -50,6 +50,10 @@ class ModelActions:
             *(ModelInfo(one.model, one.digest, "", one.stages[-1].last_layer, 0, True, here=False) for one in others),
         ]
 
+    async def catalogue(self) -> JsonObject:
+        """See `NodeActions.catalogue`."""
+        return (await asyncio.to_thread(load_catalogue, self._node.config.home)).described()
+
     async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
         """See `NodeActions.pull`."""
         catalogue = await asyncio.to_thread(load_catalogue, self._node.config.home)

@@ -163,6 +163,16 @@ class FakeNode:
             ModelInfo("torn", "", "", 0, 10, False, problem="torn.gguf ends too early: fetch it again."),
         ]
 
+    async def catalogue(self) -> JsonObject:
+        entry = {
+            "name": "big:2b",
+            "download_bytes": 2_000_000_000,
+            "memory_bytes": 2_500_000_000,
+            "about": "A big one.",
+        }
+        huge = {**entry, "name": "huge:70b", "memory_bytes": 900_000_000_000, "about": "For a hall of machines."}
+        return {"models": [entry, huge], "problems": []}
+
     async def pull(self, reference: str, progress: ProgressHandler) -> JsonObject:
         self.pulls.append(reference)
         progress(Progress("Pulling big.gguf of 2.00 GB", 0.25, "big.gguf", 500_000_000, 2_000_000_000))

@@ -155,7 +155,8 @@ async def test_a_daemon_behind_a_launcher_is_recognised(home: Path) -> None:
 def test_in_a_terminal_the_face_comes_over_a_daemon_that_stays(home: Path, terminal: None, capsys: Capture) -> None:
     assert up(home, *NAMED) == 7
     pid = read_record(home).pid
-    assert (home / "face").read_text() == f"--home {home}"
+    given = "--name=desk --api=127.0.0.1:0 --listen=127.0.0.1:0"
+    assert (home / "face").read_text() == f"--home {home} -- {given}"
     assert "desk runs in the background" in capsys.readouterr().err
     assert up(home, *NAMED, "--no-mdns") == 7
     told = capsys.readouterr().err

@@ -61,7 +61,7 @@ async def test_several_terminals_see_the_same(office: Office) -> None:
 async def test_without_a_node_s_starts_one(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     async with office.alone() as seat:
         await seat.sees("No peerinfer daemon runs on", "s starts it")
-        monkeypatch.setattr(start_daemon, "__defaults__", (says("The node is up.", 0),))
+        monkeypatch.setattr(start_daemon, "__defaults__", ((), says("The node is up.", 0)))
         await seat.press("s")
         await seat.sees("The node is up.")
         async with FakeDaemon(office.folder, one_node()):
@@ -72,10 +72,24 @@ async def test_without_a_node_s_starts_one(office: Office, monkeypatch: pytest.M
 async def test_a_start_that_fails_says_why(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     async with office.alone() as seat:
         await seat.sees("s starts it")
-        monkeypatch.setattr(start_daemon, "__defaults__", (says("peerinfer: Port 8643 is taken.", 1),))
+        monkeypatch.setattr(
+            start_daemon,
+            "__defaults__",
+            (
+                (),
+                says("peerinfer: Port 8643 is taken.", 1),
+            ),
+        )
         await seat.press("s")
         await seat.sees("│ Port 8643 is taken.")
-        monkeypatch.setattr(start_daemon, "__defaults__", (("/no/such/program",),))
+        monkeypatch.setattr(
+            start_daemon,
+            "__defaults__",
+            (
+                (),
+                ("/no/such/program",),
+            ),
+        )
         await seat.press("s")
         await seat.sees("The node cannot be started")
 
@@ -98,7 +112,7 @@ async def test_another_version_is_told_and_may_be_taken_as_it_is(office: Office)
 async def test_another_version_may_be_restarted(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     async with office.seat(one_node(), version="9.9.9") as seat:
         await seat.sees("r stops it")
-        monkeypatch.setattr(start_daemon, "__defaults__", (says("The node is up.", 0),))
+        monkeypatch.setattr(start_daemon, "__defaults__", ((), says("The node is up.", 0)))
         await seat.press("r")
         await seat.until(seat.daemon.node.stopping.is_set)
         await seat.daemon.stop()
@@ -124,5 +138,5 @@ async def test_starting_gives_the_home_to_the_command(tmp_path: Path) -> None:
     script = tmp_path / "command.py"
     script.write_text("import sys; print(sys.argv[1:])")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    said = await start_daemon(tmp_path, (sys.executable, str(script)))
-    assert said == str(["--home", str(tmp_path)])
+    said = await start_daemon(tmp_path, ("--name=x",), (sys.executable, str(script)))
+    assert said == str(["--home", str(tmp_path), "--name=x"])

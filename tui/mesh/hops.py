@@ -117,6 +117,6 @@ def _hop(instance: Instance, number: int, state: ClusterState) -> Hop:
         held.progress,
         held.ms_per_token,
         held.hop_in_ms,
-        getattr(held, "wait_ms", 0.0),
+        held.wait_ms,
         held.tokens,
     )

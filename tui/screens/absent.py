@@ -80,7 +80,7 @@ class AbsentDialog(Dialog[None]):
     async def _start(self) -> None:
         self._doing("Starting the node…")
         try:
-            said = await start_daemon(face_of(self).home)
+            said = await start_daemon(face_of(self).home, face_of(self).options)
         except HomeError as error:
             self._doing(str(error))
         else:

@@ -66,6 +66,22 @@ class Catalogue:
     problems: tuple[str, ...] = ()
     """What of the home's file is not used, and why: a sentence each."""
 
+    def described(self) -> dict[str, object]:
+        """The object of `models --catalogue --json`: the entries in their order, and what is wrong with the file."""
+        rows = [
+            {
+                "name": entry.name,
+                "reference": str(entry.reference),
+                "licence": entry.licence,
+                "architecture": entry.architecture,
+                "download_bytes": entry.download_bytes,
+                "memory_bytes": entry.memory_bytes,
+                "about": entry.about,
+            }
+            for entry in self.entries
+        ]
+        return {"models": rows, "problems": list(self.problems)}
+
     def find(self, name: ShortName) -> CatalogueEntry:
         """The entry that is meant. Raises `UnknownModel`, or `BadRequest` for a family without default."""
         by_name = {entry.name: entry for entry in self.entries}
