@@ -138,7 +138,7 @@ class PeerinferApp(Face):
 
     def action_leave(self) -> None:
         """Asks what becomes of the node, if it runs."""
-        if self.feed.client is None:
+        if self.contact.contact not in {Contact.LIVE, Contact.OTHER_VERSION}:
             self.exit()
         elif not isinstance(self.screen, LeaveDialog):
             self.push_screen(LeaveDialog(), self._left)
@@ -154,7 +154,7 @@ class PeerinferApp(Face):
             self.in_background(self._stop_and_exit, "daemon")
 
     async def _stop_and_exit(self) -> None:
-        await self.daemon().act("down")
+        await self.act("down")
         self.tell("The node stops…")
         await self.feed.until_absent()
         self.exit()

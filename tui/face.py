@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +11,8 @@ from textual.dom import DOMNode
 from textual.message import Message
 
 from peerinfer.api.client import ApiClient
-from peerinfer.errors import DaemonAbsent
 from tui.feed import Connection, Feed
+from tui.mesh.told import Told
 from tui.mesh.view import MeshView
 from tui.words import sentence
 
@@ -47,11 +47,22 @@ class Face(App[None]):
         """How this terminal stands to the daemon."""
         return self.feed.connection
 
-    def daemon(self) -> ApiClient:
-        """The daemon to call. Raises `DaemonAbsent` while there is none."""
-        if self.feed.client is None:
-            raise DaemonAbsent("No peerinfer node answers on this machine at the moment.")
-        return self.feed.client
+    async def act(self, action: str, body: dict[str, Any] | None = None) -> Told:
+        """A short action of the daemon, over a connection of its own. Raises what the daemon raised."""
+        async with ApiClient(self.home) as client:
+            return await client.act(action, body)
+
+    async def follow(self, action: str, body: dict[str, Any]) -> AsyncGenerator[Told]:
+        """A long action, over a connection of its own: the feed's ends when the node goes to another mesh."""
+        async with ApiClient(self.home) as client:
+            async for message in client.follow(action, body):
+                yield message
+
+    async def chat(self, body: dict[str, Any]) -> AsyncGenerator[Told]:
+        """The chunks of an answer."""
+        async with ApiClient(self.home) as client:
+            async for chunk in client.chat(body):
+                yield chunk
 
     def mesh_moved(self) -> None:
         """Something new was folded."""

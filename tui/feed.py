@@ -47,8 +47,8 @@ class Feed:
 
     def __init__(self, home: Path, view: MeshView, changed: Callable[[], None]) -> None:
         self.connection = Connection(Contact.SEEKING)
-        self.client: ApiClient | None = None
-        """For calls, while there is contact."""
+        self._version: str | None = None
+        """Of the daemon that there is contact to."""
         self._home = home
         self._view = view
         self._changed = changed
@@ -57,8 +57,8 @@ class Feed:
 
     def accept_version(self) -> None:
         """Goes on with a daemon of another version, as a person wished."""
-        if self.client is not None:
-            self._accepted_version = self.client.record.version
+        if self._version is not None:
+            self._accepted_version = self._version
             self._become(Connection(Contact.LIVE))
 
     async def until_absent(self) -> None:
@@ -78,8 +78,8 @@ class Feed:
                 sentence = str(error)
             else:
                 sentence = "The node stops, or goes to another mesh."
-            tries = 0 if self.client is not None else tries + 1
-            self.client = None
+            tries = 0 if self._version is not None else tries + 1
+            self._version = None
             self._missed(sentence)
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
 
@@ -88,11 +88,10 @@ class Feed:
         async with ApiClient(self._home) as client:
             async for news in client.events():
                 self._view.take(news, time.monotonic(), time.time())
-                self._met(client)
+                self._met(client.record.version)
 
-    def _met(self, client: ApiClient) -> None:
-        self.client, self._lost_at = client, None
-        version = client.record.version
+    def _met(self, version: str) -> None:
+        self._version, self._lost_at = version, None
         if version == self._accepted_version:
             self._become(Connection(Contact.LIVE))
             return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -23,6 +25,8 @@ KILL_S = 5.0
 """Between the request to end and the end by force."""
 LOG_LINES = 15
 """Last lines of a daemon's log that are shown if it ends before its time without a sentence."""
+OPTIONS_FILE = "started-with.json"
+OPTIONS_MAX_BYTES = 65_536
 LOG_MAX_BYTES = 4_000_000
 """A longer log is put aside at the next start: months of a quiet node, and opened at once by any editor."""
 NODE_COMMAND = (sys.executable, "-P", "-m", "peerinfer", "up", "--headless")
@@ -130,6 +134,23 @@ class DetachedDaemon:
 
     def _last_lines(self) -> str:
         return "".join(f"\n  {line}" for line in self._said()[-LOG_LINES:])
+
+
+def remember(home: Path, options: Sequence[str]) -> None:
+    """Notes what the daemon of `home` was started with; where that cannot be written, it is not there next time."""
+    with contextlib.suppress(OSError):
+        (home / OPTIONS_FILE).write_text(json.dumps(list(options)), "utf-8")
+
+
+def started_with(home: Path) -> list[str]:
+    """What the daemon of `home` was started with last; nothing where that is not known."""
+    try:
+        with (home / OPTIONS_FILE).open("rb") as file:
+            noted = json.loads(file.read(OPTIONS_MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return []
+    options = cast(list[object], noted) if isinstance(noted, list) else []
+    return [option for option in options if isinstance(option, str) and option.startswith("--")]
 
 
 def _open_log(path: Path) -> int:

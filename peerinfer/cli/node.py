@@ -54,6 +54,11 @@ def add(verbs: Verbs) -> None:
         "--headless", action="store_true", help="stay in the foreground and log (so it is anyway without a terminal)"
     )
     way.add_argument("--background", action="store_true", help="start it in the background, and return when it is up")
+    up.add_argument(
+        "--as-before",
+        action="store_true",
+        help="take the options that the node was started with last, where none are given",
+    )
     up.add_argument("--name", default="", help="what to call this node (default: the host name)")
     up.add_argument(
         "--api",
@@ -133,7 +138,8 @@ async def _in_background(args: argparse.Namespace) -> str:
     prepare_home(home)
     log = home / LOG_FILE
     daemon = background.DetachedDaemon("The node", home, log)
-    daemon.start(background.NODE_COMMAND, _options(args))
+    options = _options(args) or (background.started_with(home) if args.as_before else [])
+    daemon.start(background.NODE_COMMAND, options)
     try:
         await daemon.until_up()
         started = await _running(home)
@@ -141,6 +147,7 @@ async def _in_background(args: argparse.Namespace) -> str:
         daemon.terminate()
         raise
     daemon.let_go()
+    background.remember(home, options)
     if started is None:
         raise PeerinferError(f"The node ended as soon as it was up: look into {log}.")
     return (

@@ -129,6 +129,22 @@ def test_a_log_that_cannot_be_written_is_a_sentence(home: Path, capsys: Capture)
         DetachedDaemon("it", home, home / "daemon.log").start(FAKE, NAMED)
 
 
+def test_as_before_takes_what_it_was_started_with_last(home: Path) -> None:
+    assert up(home, "--background", *NAMED, "--no-mdns") == 0
+    assert main(["down", "--home", str(home)]) == 0
+    assert up(home, "--background", "--as-before") == 0
+    assert {"--name=desk", "--no-mdns"} <= set(psutil.Process(read_record(home).pid).cmdline())
+    assert main(["down", "--home", str(home)]) == 0
+    assert up(home, "--background", "--as-before", *NAMED) == 0
+    assert "--no-mdns" not in psutil.Process(read_record(home).pid).cmdline()
+
+
+@pytest.mark.parametrize("noted", ["", "nonsense", "{}", '[1, null, "; rm"]', "[" * 100_000])
+def test_a_note_of_options_that_is_none_is_passed_over(tmp_path: Path, noted: str) -> None:
+    (tmp_path / "started-with.json").write_text(noted)
+    assert background.started_with(tmp_path) == []
+
+
 async def test_another_daemons_record_is_not_taken_for_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "START_S", 0.3)
     prepare_home(home)

@@ -119,6 +119,15 @@ def unready(state: ClusterState | None, model: str) -> str:
     return f"{harmless(instance.model)} is {instance.state.value}."
 
 
+def broken(state: ClusterState | None, model: str) -> str:
+    """Why an answer of `model` cannot come now: it is not ready, or one of its nodes does not answer."""
+    if trouble := unready(state, model):
+        return trouble
+    instance = instance_of(state, model)
+    lost = [place.node for place in instance.stages if _is_lost(place.node, state)] if instance and state else []
+    return f"{in_list(_name(node, state) for node in lost)} does not answer." if lost and state else ""
+
+
 def _is_lost(node: str, state: ClusterState) -> bool:
     member = state.member(node)
     return member is None or member.state is not Liveness.ALIVE

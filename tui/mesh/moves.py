@@ -35,9 +35,9 @@ class Moves:
         if len(self._lost_at) < REMEMBERED_MAX:
             self._lost_at.setdefault(node, now)
 
-    def back(self, node: str) -> None:
-        """It answers again."""
-        self._lost_at.pop(node, None)
+    def back(self, node: str) -> bool:
+        """It answers; whether it was missed before."""
+        return self._lost_at.pop(node, None) is not None
 
     def tell(self, before: ClusterState, after: ClusterState, now: float) -> Iterable[Line]:
         """Sentences on what changed between the placements of two states."""

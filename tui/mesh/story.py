@@ -29,12 +29,14 @@ class Story:
     def __init__(self) -> None:
         self._moves = Moves()
 
-    def begin(self, state: ClusterState, *, is_first: bool) -> Iterable[Line]:
+    def begin(self, state: ClusterState, now: float, *, is_first: bool) -> Iterable[Line]:
         """A state came whole: at the start, or after the daemon was away."""
         self._moves.begin(state)
         for member in state.members:
             if member.state is Liveness.ALIVE:
                 self._moves.back(member.id)
+            elif member.report is not None:  # one without a report was never here
+                self._moves.missed(member.id, now)
         if not is_first:
             yield Line("The node answers again.", Tone.GOOD)
 
@@ -70,8 +72,10 @@ class Story:
             return
         match event.state:
             case Liveness.ALIVE:
-                self._moves.back(event.node)
-                yield Line(f"{name} is back.", Tone.GOOD)
+                if self._moves.back(event.node):
+                    yield Line(f"{name} is back.", Tone.GOOD)
+            case _ if known.report is None:  # it was never here yet, so nobody misses it
+                return
             case Liveness.UNREACHABLE:
                 self._moves.missed(event.node, now)
                 yield Line(f"{name} does not answer.", Tone.WARNING)

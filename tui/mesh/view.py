@@ -34,7 +34,7 @@ class MeshView:
     def take(self, news: ClusterState | ClusterEvent, now: float, wall: float) -> None:
         """Folds what the daemon said."""
         if isinstance(news, ClusterState):
-            self._begin(news, wall)
+            self._begin(news, now, wall)
         elif self.state is not None:
             before = self.state
             self.state = apply(before, news)
@@ -50,10 +50,10 @@ class MeshView:
         self.lines.append(TimedLine(wall, line))
         self.told += 1
 
-    def _begin(self, state: ClusterState, wall: float) -> None:
+    def _begin(self, state: ClusterState, now: float, wall: float) -> None:
         """A new connection begins with the whole state; another mesh, or another node id, is another story."""
         known = self.state
         is_first = known is None or (known.mesh, known.node) != (state.mesh, state.node)
         self.state = state
-        for line in self._story.begin(state, is_first=is_first):
+        for line in self._story.begin(state, now, is_first=is_first):
             self.say(line, wall)

@@ -33,6 +33,8 @@ class Way:
     role: Role
     tips: tuple[str, ...] = ()
     """The nodes at which it has an arrow."""
+    bends: bool = True
+    """Whether it may turn corners to come to a card in another row; links that only fill gaps beside a ring do not."""
 
 
 def ways_of(look: Look, order: Sequence[str]) -> list[Way]:
@@ -45,7 +47,7 @@ def ways_of(look: Look, order: Sequence[str]) -> list[Way]:
         link = _link(links, start, end)
         if link is not None and frozenset((start, end)) not in taken:
             taken.add(frozenset((start, end)))
-            ways.append(Way(start, end, _rtt(link), _rate(link), Role.FAINT))
+            ways.append(Way(start, end, _rtt(link), _rate(link), Role.FAINT, bends=not ring))
     return [*ways, *ring]
 
 
@@ -56,7 +58,7 @@ def draw_way(canvas: Canvas, way: Way, places: Mapping[str, Place]) -> None:
         return
     if start.y == end.y:
         _beside(canvas, way, start, end)
-    elif abs(start.y - end.y) == start.height + ROW_GAP and (way.tips or _is_over(start, end)):
+    elif abs(start.y - end.y) == start.height + ROW_GAP and (way.bends or _is_over(start, end)):
         _between_rows(canvas, way, start, end, list(places.values()))
 
 

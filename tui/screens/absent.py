@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,7 +17,9 @@ from tui.screens.dialog import Dialog
 from tui.widgets.plain import words
 from tui.words import sentence
 
-EXPLAINED = {
+AS_BEFORE: Final = ("--as-before",)
+"""A node that this face did not start keeps its name and its ports."""
+EXPLAINED: Final = {
     Contact.ABSENT: "s starts it in the background; q leaves.",
     Contact.OTHER_VERSION: "r stops it and starts it anew in this version; c goes on as it is; q leaves.",
 }
@@ -80,7 +82,7 @@ class AbsentDialog(Dialog[None]):
     async def _start(self) -> None:
         self._doing("Starting the node…")
         try:
-            said = await start_daemon(face_of(self).home, face_of(self).options)
+            said = await start_daemon(face_of(self).home, face_of(self).options or AS_BEFORE)
         except HomeError as error:
             self._doing(str(error))
         else:
@@ -89,7 +91,7 @@ class AbsentDialog(Dialog[None]):
     async def _restart(self) -> None:
         self._doing("Stopping the node…")
         try:
-            await face_of(self).daemon().act("down")
+            await face_of(self).act("down")
         except PeerinferError as error:
             self._doing(str(error))
             return

@@ -8,16 +8,17 @@ import time
 from typing import Any, Final
 
 from peerinfer.control.state import ClusterState
-from peerinfer.errors import DaemonAbsent, PeerinferError, QueueFull, Unavailable
-from tui.chat.answer import AnswerProgress, RingWatch, instance_of, route, unready
+from peerinfer.errors import PeerinferError
+from tui.chat.answer import AnswerProgress, RingWatch, broken, instance_of, route
 from tui.face import Face
+from tui.feed import Contact
 from tui.widgets.message import Answer
 from tui.words import sentence
 
 HEAL_S: Final = 120.0
 """How long an answer waits for its layers to stand elsewhere: they may have to be fetched first."""
-LOOK_S: Final = 0.3
-"""For the news of a loss to come: a moment ago the mesh looked whole."""
+PAUSES_S: Final = (1.0, 3.0, 5.0)
+"""Before each new try: a node that is gone counts as unreachable after two seconds, and looks well until then."""
 
 
 class Asking:
@@ -48,7 +49,7 @@ class Asking:
             try:
                 await self._stream()
                 return
-            except (Unavailable, QueueFull) as error:
+            except PeerinferError as error:
                 if not error.retryable or not await self._begin_anew(error):
                     raise
 
@@ -61,7 +62,7 @@ class Asking:
         self.shown.foot(" · ".join(filter(None, (self._route(), speed, length, stopped))))
 
     async def _stream(self) -> None:
-        async for chunk in self._face.daemon().chat(self._body):
+        async for chunk in self._face.chat(self._body):
             self.progress.take(chunk, time.monotonic())
             if self._was_lost and self.progress.tokens == 1:
                 self._was_lost = False
@@ -75,7 +76,7 @@ class Asking:
             return False
         self.shown.note(f"{sentence(str(error))} It is asked again as soon as the layers stand.")
         self._was_lost = True
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(PAUSES_S[min(self.progress.restarts, len(PAUSES_S)) - 1])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEAL_S):
                 while self._trouble():
@@ -84,11 +85,9 @@ class Asking:
         return not self._trouble()
 
     def _trouble(self) -> str:
-        try:
-            self._face.daemon()
-        except DaemonAbsent as error:
-            return str(error)
-        return unready(self._face.view.state, str(self._body["model"]))
+        if self._face.contact.contact is not Contact.LIVE:
+            return self._face.contact.sentence or "The node does not answer."
+        return broken(self._face.view.state, str(self._body["model"]))
 
     def _route(self) -> str:
         state = self._face.view.state

@@ -31,6 +31,7 @@ class InviteDialog(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Let it in"),
         Binding("n", "answer(False)", "Do not"),
+        Binding("c", "copy", "Copy the link"),
         Binding("i", "again", "Invite again"),
     ]
 
@@ -40,6 +41,7 @@ class InviteDialog(Dialog[None]):
         self._asking: tuple[str, str] | None = None
         """Id and name of who knows the digits and waits."""
         self._is_open = False
+        self._link = ""
 
     def body(self) -> ComposeResult:
         """See `Dialog`."""
@@ -53,6 +55,7 @@ class InviteDialog(Dialog[None]):
                 yield words("", id="asking")
                 yield words("", id="outcome")
             yield Picture(id="qr")
+        yield words("", id="link", classes="hint")
 
     def on_mount(self) -> None:
         """Opens the window."""
@@ -64,13 +67,18 @@ class InviteDialog(Dialog[None]):
         del parameters
         if action == "answer":
             return self._asking is not None
-        return not self._is_open if action == "again" else True
+        return self._is_open if action == "copy" else not self._is_open if action == "again" else True
 
     def action_again(self) -> None:
         """Opens a window."""
         if not self._is_open:
             self._is_open = True
             self.run_worker(self._invite, group="invite", exclusive=True)
+
+    def action_copy(self) -> None:
+        """Copies the link to the clipboard of the terminal."""
+        face_of(self).copy_to_clipboard(self._link)
+        face_of(self).tell("The link was copied.")
 
     def action_answer(self, answer: bool) -> None:
         """Lets in who asks, or does not."""
@@ -83,7 +91,7 @@ class InviteDialog(Dialog[None]):
         face = face_of(self)
         self._say("outcome", "")
         try:
-            async for message in face.daemon().follow("invite", {"wait": True, "confirm": True}):
+            async for message in face.follow("invite", {"wait": True, "confirm": True}):
                 if "result" in message:
                     joined = part(message, "result")
                     face.tell(f"{name_of(text(joined, 'name'), text(joined, 'node'))} is in the mesh.")
@@ -106,7 +114,9 @@ class InviteDialog(Dialog[None]):
         spoken = f"{code[:3]}-{code[3:6]}"
         self.query_one("#digits", Digits).update(spoken.replace("-", " "))
         self._say("command", f"peerinfer join {spoken}")
+        self._link = uri
         self.query_one("#qr", Picture).show(qr_rows(uri))
+        self._say("link", f"Where mDNS does not reach: {uri}")
         self._count_down()
         self.refresh_bindings()
 
@@ -121,7 +131,7 @@ class InviteDialog(Dialog[None]):
 
     async def _answer(self, node: str, name: str, answer: bool) -> None:
         try:
-            await face_of(self).daemon().act("answer", {"node": node, "accept": answer})
+            await face_of(self).act("answer", {"node": node, "accept": answer})
         except PeerinferError as error:
             face_of(self).complain(error)
         if not answer:
@@ -139,6 +149,7 @@ class InviteDialog(Dialog[None]):
         self.query_one("#qr", Picture).show([])
         self._say("left", "closed")
         self._say("command", "")
+        self._say("link", "")
 
     def _say(self, where: str, text: str) -> None:
         self.query_one(f"#{where}", Static).update(Content(text))

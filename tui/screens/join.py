@@ -90,7 +90,7 @@ class JoinDialog(Dialog[None]):
     async def _join(self, code: str, host: str) -> None:
         face = face_of(self)
         try:
-            async for message in face.daemon().follow("join", {"code": code, "host": host}):
+            async for message in face.follow("join", {"code": code, "host": host}):
                 if "result" in message:
                     joined = part(message, "result")
                     who = name_of(text(joined, "name"), text(joined, "node"))

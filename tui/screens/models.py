@@ -108,7 +108,7 @@ class ModelsScreen(FaceScreen):
             return
 
         async def unload() -> None:
-            await face_of(self).daemon().act("unload", {"model": model.name})
+            await face_of(self).act("unload", {"model": model.name})
 
         face_of(self).in_background(unload, f"unload {model.name}")
 
@@ -125,7 +125,7 @@ class ModelsScreen(FaceScreen):
         name = harmless(model.name)
 
         async def delete() -> None:
-            freed = await face_of(self).daemon().act("rm", {"model": model.name})
+            freed = await face_of(self).act("rm", {"model": model.name})
             face_of(self).tell(f"{name} is deleted: {size(number(freed, 'freed_bytes') or 0.0)} are free again.")
             await self._ask()
 
@@ -163,7 +163,7 @@ class ModelsScreen(FaceScreen):
         self.action_refresh()
 
     async def _ask(self) -> None:
-        told = await face_of(self).daemon().act("models")
+        told = await face_of(self).act("models")
         self._told = parts(told, "models", MODELS_MAX)
         self.mesh_changed()
         for model in self._shelf[:PLANS_MAX]:
@@ -172,7 +172,7 @@ class ModelsScreen(FaceScreen):
 
     async def _plan(self, model: ShelfModel) -> None:
         try:
-            self._plans[model.digest] = await face_of(self).daemon().act("plan", {"model": model.digest})
+            self._plans[model.digest] = await face_of(self).act("plan", {"model": model.digest})
         except PeerinferError as error:
             self._plans[model.digest] = {"infeasible": {"reason": str(error), "short_bytes": 0}}
         self._fill()

@@ -47,7 +47,7 @@ class PullDialog(Dialog[str]):
     async def _ask(self) -> None:
         face = face_of(self)
         try:
-            told = await face.daemon().act("catalogue")
+            told = await face.act("catalogue")
         except PeerinferError as error:
             face.complain(error)
             return

@@ -19,7 +19,7 @@ def ask_to_remove(face: Face, node: str) -> None:
     name = name_of(state.name_of(node), node)
 
     async def remove() -> None:
-        await face.daemon().act("remove", {"node": node})
+        await face.act("remove", {"node": node})
         face.tell(f"{name} is no longer a member; no machine here talks to it.")
 
     face.push_screen(
@@ -35,7 +35,7 @@ def ask_to_leave(face: Face) -> None:
     """Leaves the mesh if a person says yes."""
 
     async def leave() -> None:
-        left = await face.daemon().act("leave")
+        left = await face.act("leave")
         face.tell(f"This machine has left; it is a mesh of its own now, {harmless(text(left, 'mesh'))[:SHORT_ID]}.")
 
     face.push_screen(

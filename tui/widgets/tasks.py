@@ -57,7 +57,7 @@ class Tasks(Picture):
 
     async def _follow(self, task: _Task, action: str, body: dict[str, Any], done: Callable[[], None]) -> None:
         try:
-            async for message in face_of(self).daemon().follow(action, body):
+            async for message in face_of(self).follow(action, body):
                 if "progress" in message:
                     _take(task, part(message, "progress"))
                     self._draw()
