@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Final
@@ -28,6 +29,11 @@ def sentence(text: str) -> str:
     """A sentence from elsewhere, on one line, without what a terminal would obey."""
     visible = "".join(letter if not unicodedata.category(letter).startswith("C") else " " for letter in text)
     return _fewer_marks(" ".join(visible.split())[:SENTENCE_MAX])
+
+
+def first_sentence(text: str) -> str:
+    """What happened, without the advice that follows it."""
+    return re.split(r"(?<=[.!?]) ", sentence(text), maxsplit=1)[0]
 
 
 def prose(text: str) -> str:

@@ -13,7 +13,7 @@ from tui.chat.answer import AnswerProgress, RingWatch, broken, instance_of, rout
 from tui.face import Face
 from tui.feed import Contact
 from tui.widgets.message import Answer
-from tui.words import sentence
+from tui.words import first_sentence
 
 HEAL_S: Final = 120.0
 """How long an answer waits for its layers to stand elsewhere: they may have to be fetched first."""
@@ -39,7 +39,6 @@ class Asking:
         """Says what happens to the ring meanwhile."""
         self._news.set()
         if happened := self._watch.look(state):
-            self._was_lost = True
             self.shown.note(happened)
 
     async def run(self) -> None:
@@ -74,7 +73,8 @@ class Asking:
         """Waits until the model stands again; False if it is not worth it."""
         if not self.progress.begin_anew(time.monotonic()):
             return False
-        self.shown.note(f"{sentence(str(error))} It is asked again as soon as the layers stand.")
+        if not self._was_lost:
+            self.shown.note(f"{first_sentence(str(error))} The answer waits for its layers to stand elsewhere.")
         self._was_lost = True
         await asyncio.sleep(PAUSES_S[min(self.progress.restarts, len(PAUSES_S)) - 1])
         with contextlib.suppress(TimeoutError):
