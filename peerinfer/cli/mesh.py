@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from peerinfer import clock
@@ -80,8 +80,7 @@ def run_invite(args: argparse.Namespace) -> int:
                     doorman.withdraw()
                 else:
                     result(_invitation_text(told))
-                    counting = asyncio.create_task(_count_down(line, told["expires_s"], doorman))
-                    at_end.callback(counting.cancel)
+                    at_end.callback(_tell_time(line, told["expires_s"], doorman))
         return 0
 
     return with_daemon(args, act)
@@ -152,12 +151,17 @@ def _invitation_text(window: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _tell_time(line: ProgressLine, seconds: float, doorman: Doorman) -> Callable[[], object]:
+    """Shows the time left: from now on where that is a terminal, once elsewhere. Returns what ends it."""
+    if sys.stderr.isatty():
+        return asyncio.get_running_loop().create_task(_count_down(line, seconds, doorman)).cancel
+    note(f"The invitation is open for {seconds:.0f} seconds.")
+    return lambda: None
+
+
 async def _count_down(line: ProgressLine, seconds: float, doorman: Doorman) -> None:
-    """Shows the time left: each second on a terminal, unless a question stands there, and once elsewhere."""
+    """Each second, unless a question stands there."""
     end = clock.monotonic() + seconds
-    if not sys.stderr.isatty():
-        note(f"The invitation is open for {seconds:.0f} seconds.")
-        return
     while (left := end - clock.monotonic()) > 0:
         if not doorman.is_asking:
             line.show(f"Open for {left:3.0f} seconds; Ctrl-C closes it.")
