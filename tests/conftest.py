@@ -6,5 +6,6 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--rewrite-stories` writes what the stories print now into `tests/scenarios/`: look at the difference then."""
+    """`--rewrite-stories` and `--rewrite-pictures` write what is printed and shown now: look at the difference then."""
     parser.addoption("--rewrite-stories", action="store_true", help="write the stories' printout anew")
+    parser.addoption("--rewrite-pictures", action="store_true", help="write the pictures of the terminal face anew")

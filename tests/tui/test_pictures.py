@@ -1,12 +1,12 @@
 """What each screen looks like, at two sizes and in every state: kept as text, so that a change shows in a review.
 
-`UPDATE_PICTURES=1 scripts/test tests/tui/test_pictures.py` writes them anew.
+`scripts/test tests/tui/test_pictures.py --rewrite-pictures` writes them anew.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from tests.tui.conftest import Office, Seat
 from tests.tui.scenes import SCENES
 from tui.feed import Contact
 
+Compare = Callable[[str, str], None]
 PICTURES = Path(__file__).parent / "pictures"
 SIZES = ((80, 24), (200, 60))
 SCREENS = {"mesh": "f1", "chat": "f2", "models": "f3", "invite": "i", "join": "j", "node": "enter", "leave": "q"}
@@ -40,7 +41,9 @@ def pictures() -> list[tuple[str, str, tuple[int, int]]]:
 
 
 @pytest.mark.parametrize(("screen", "scene", "size"), pictures())
-async def test_a_screen_looks_as_it_did(office: Office, screen: str, scene: str, size: tuple[int, int]) -> None:
+async def test_a_screen_looks_as_it_did(
+    office: Office, compare: Compare, screen: str, scene: str, size: tuple[int, int]
+) -> None:
     async with office.seat(SCENES[scene](), size) as seat:
         seat.daemon.node.plan_answer = PLAN
         await seat.until(lambda: seat.app.view.state == SCENES[scene]())
@@ -52,7 +55,7 @@ async def test_a_screen_looks_as_it_did(office: Office, screen: str, scene: str,
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_no_node_looks_as_it_did(
-    office: Office, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    office: Office, compare: Compare, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     office.folder = Path("home")  # which is named in the sentence
@@ -63,7 +66,9 @@ async def test_no_node_looks_as_it_did(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_node_of_another_version_looks_as_it_did(office: Office, size: tuple[int, int]) -> None:
+async def test_a_node_of_another_version_looks_as_it_did(
+    office: Office, compare: Compare, size: tuple[int, int]
+) -> None:
     async with office.seat(SCENES["five_nodes"](), size, version="9.9.9") as seat:
         await seat.sees("r stops it and starts it anew")
         await settle(seat)
@@ -80,11 +85,15 @@ async def settle(seat: Seat) -> None:
         before = seat.screen
 
 
-def compare(name: str, shown: str) -> None:
+@pytest.fixture
+def compare(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Holds a screen to its picture; what differs from run to run is left out."""
-    shown = re.sub(r"for \d+ more", "for 120 more", shown)
-    path = PICTURES / f"{name}.txt"
-    if os.environ.get("UPDATE_PICTURES"):
-        PICTURES.mkdir(exist_ok=True)
-        path.write_text(shown + "\n", "utf-8")
-    assert shown + "\n" == path.read_text("utf-8")
+
+    def hold(name: str, shown: str) -> None:
+        shown = re.sub(r"for \d+ more", "for 120 more", shown) + "\n"
+        path = PICTURES / f"{name}.txt"
+        if request.config.getoption("--rewrite-pictures"):
+            path.write_text(shown, "utf-8")
+        assert shown == path.read_text("utf-8")
+
+    return hold

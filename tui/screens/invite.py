@@ -106,6 +106,9 @@ class InviteDialog(Dialog[None]):
         if asking := part(told, "asking"):
             node = harmless(text(asking, "node"))
             self._ask((node, name_of(text(asking, "name"), node)))
+        elif gone := part(told, "withdrawn"):
+            self._ask(None)
+            self._say("outcome", f"{name_of(text(gone, 'name'), text(gone, 'node'))} asks no longer.")
         else:
             self._show_window(text(told, "code"), text(told, "uri")[:URI_MAX], number(told, "expires_s") or 0.0)
 
