@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from peerinfer.api.actions import Asking
 from peerinfer.control.events import NeighboursChanged
 from peerinfer.control.state import Instance, InstanceState, Neighbour
 from tests.tui.conftest import Office, Seat
@@ -202,3 +203,37 @@ async def test_q_asks_whether_the_node_stays(office: Office, answer: str) -> Non
 async def _stop_when_asked(seat: Seat) -> None:
     await seat.daemon.node.stopping.wait()
     await seat.daemon.stop()
+
+
+async def test_who_knows_the_digits_is_let_in_or_not_by_y_and_n(office: Office) -> None:
+    stranger, known = Asking("d1" * 16, "stranger\u202e"), Asking("d2" * 16, "lap")
+    async with office.seat(one_node()) as seat:
+        seat.daemon.node.asking = [stranger, known]
+        await seat.press("i")
+        await seat.sees("stranger (d1d1d1d1) knows", "Let it in?")
+        assert seat.daemon.node.confirm
+        await seat.press("n")
+        await seat.sees("stranger was not let in", "lap (d2d2d2d2) knows")
+        await seat.press("y")
+        await seat.misses("Let it in?")
+        assert seat.daemon.node.answers == [(stranger.node, False), (known.node, True)]
+        seat.daemon.node.joiner.set()
+        await seat.sees("lap is in the mesh.")
+
+
+async def test_who_gives_up_is_asked_about_no_longer(office: Office) -> None:
+    async with office.seat(one_node()) as seat:
+        seat.daemon.node.asking = [Asking("d1" * 16, "lap"), None]
+        await seat.press("i")
+        await seat.sees("lap asks no longer.")
+        await seat.misses("Let it in?")
+        await seat.press("y")
+        assert not seat.daemon.node.answers
+
+
+async def test_the_link_of_an_invitation_is_copied(office: Office) -> None:
+    async with office.seat(one_node()) as seat:
+        await seat.press("i")
+        await seat.sees("peerinfer join 482-913")
+        await seat.press("c")
+        assert seat.app.clipboard.startswith("peerinfer://join?at=127.0.0.1:9999&mesh=")
