@@ -29,7 +29,7 @@ REDRAW_S: Final = 0.2
 """Between two redraws, whatever the rate of events: quick to the eye, and a fraction of a core with a large mesh."""
 BEAT_S: Final = 2.0
 """Between redraws for time alone: rates fall to nothing when no event comes."""
-WIDE, TALL = 120, 36
+WIDE, TALL, TOWERING = 120, 34, 50
 """Columns and rows from which there is room for more."""
 
 
@@ -45,7 +45,11 @@ class PeerinferApp(Face):
     }
     DEFAULT_MODE = "mesh"
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (TALL, "-tall")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012
+        (0, "-short"),
+        (TALL, "-tall"),
+        (TOWERING, "-towering"),
+    ]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1,1", "go('mesh')", "Mesh", key_display="F1"),
         Binding("f2,2", "go('chat')", "Chat", key_display="F2"),

@@ -49,16 +49,7 @@ def add(verbs: Verbs) -> None:
         "  peerinfer up --home /tmp/b --api 127.0.0.1:0 --listen 127.0.0.1:0     a second node on one machine",
     )
     up.set_defaults(parser=up)
-    way = up.add_mutually_exclusive_group()
-    way.add_argument(
-        "--headless", action="store_true", help="stay in the foreground and log (so it is anyway without a terminal)"
-    )
-    way.add_argument("--background", action="store_true", help="start it in the background, and return when it is up")
-    up.add_argument(
-        "--as-before",
-        action="store_true",
-        help="take the options that the node was started with last, where none are given",
-    )
+    _add_ways(up)
     up.add_argument("--name", default="", help="what to call this node (default: the host name)")
     up.add_argument(
         "--api",
@@ -99,6 +90,20 @@ def add(verbs: Verbs) -> None:
     up.add_argument("--no-mdns", action="store_true", help="neither look for nodes by mDNS nor be found by it")
     up.add_argument("--model", default="", help="a model to load once the node is up")
     add_verb(verbs, "down", "stop this machine's node", run_down)
+
+
+def _add_ways(up: argparse.ArgumentParser) -> None:
+    """Where the node runs."""
+    way = up.add_mutually_exclusive_group()
+    way.add_argument(
+        "--headless", action="store_true", help="stay in the foreground and log (so it is anyway without a terminal)"
+    )
+    way.add_argument("--background", action="store_true", help="start it in the background, and return when it is up")
+    up.add_argument(
+        "--as-before",
+        action="store_true",
+        help="take the options that the node was started with last, where none are given",
+    )
 
 
 def _size(text: str) -> int:

@@ -1,12 +1,14 @@
 """Pick a token from logits: penalties, bias, temperature, top-k, top-p, min-p, seeded chance.
 
-Order as in llama.cpp's default chain (common/sampling.cpp): penalties, then top-k, top-p, min-p, temperature.
+Order of the filters as in llama.cpp's default chain (common/sampling.cpp): penalties, then top-k, top-p, min-p,
+temperature.
 Chance for token number i of an answer comes from a counter-based generator keyed by (seed, i), so the same
 request gives the same answer on whichever node, and after whichever loss, it is sampled.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,7 +20,11 @@ from peerinfer.engine.base import Sampling
 REPETITION_WINDOW = 64
 """Tokens back that the repetition penalty sees: llama.cpp's default `penalty_last_n`."""
 
+NUCLEUS_GUESSES = (512, 8192)
+"""Likeliest tokens that are sorted at first, and then: where a model is sure of anything, a nucleus is smaller."""
+
 Row = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.intp]
 
 
 def sample(logits: Row, sampling: Sampling, history: Sequence[int], produced: Sequence[int]) -> int:
@@ -66,22 +72,44 @@ def _penalised(logits: Row, sampling: Sampling, history: Sequence[int], produced
 
 
 def _draw(logits: Row, sampling: Sampling, index: int) -> int:
-    vocabulary = len(logits)
-    keep = vocabulary if sampling.top_k <= 0 else min(sampling.top_k, vocabulary)
-    candidates = np.arange(vocabulary) if keep == vocabulary else np.argpartition(logits, -keep)[-keep:]
-    order = np.argsort(-logits[candidates], kind="stable")
-    candidates = candidates[order]
+    """By chance among what the filters leave, in the order of token ids.
+
+    A vocabulary of 50 k tokens takes 4 ms to sort: as long as the layers of a small model. Nothing is sorted but the
+    few likeliest tokens, and those only for top-p.
+    """
+    candidates = _candidates(logits, sampling)
     values = logits[candidates].astype(np.float64)
-    plain = np.exp(values - values[0])
-    plain /= plain.sum()
-    if sampling.top_p < 1.0:
-        nucleus = int(np.searchsorted(plain.cumsum(), max(sampling.top_p, 0.0))) + 1
-        candidates, values, plain = candidates[:nucleus], values[:nucleus], plain[:nucleus]
-    if sampling.min_p > 0.0:
-        likely = plain >= plain[0] * sampling.min_p
-        candidates, values = candidates[likely], values[likely]
-    weights = np.exp((values - values[0]) / sampling.temperature)
+    weights: npt.NDArray[np.float64] = np.exp((values - values.max()) / sampling.temperature)
     cumulative: npt.NDArray[np.float64] = weights.cumsum()
     chance = np.random.Generator(np.random.Philox(key=sampling.seed % 2**64, counter=index)).random()
-    chosen = int((cumulative <= chance * cumulative[-1]).sum())
-    return candidates[: chosen + 1].tolist()[-1]
+    drawn = float(chance * cumulative[-1])
+    chosen = int(np.searchsorted(cumulative, drawn, side="right"))
+    return int(candidates[min(chosen, len(candidates) - 1)])
+
+
+def _candidates(logits: Row, sampling: Sampling) -> Ids:
+    """Token ids, rising, that top-k, top-p and min-p leave; at least one."""
+    vocabulary = len(logits)
+    keep = vocabulary if sampling.top_k <= 0 else min(sampling.top_k, vocabulary)
+    ids = np.arange(vocabulary) if keep == vocabulary else np.argpartition(logits, -keep)[-keep:]
+    if sampling.top_p < 1.0:
+        ids = _nucleus(logits, ids, sampling.top_p)
+    if sampling.min_p > 0.0:
+        values = logits[ids].astype(np.float64)
+        ids = ids[values >= values.max() + math.log(sampling.min_p)]  # p ≥ min_p · p_max, in logits
+    return np.sort(ids)
+
+
+def _nucleus(logits: Row, ids: Ids, top_p: float) -> Ids:
+    """The fewest likeliest of `ids` whose probabilities, among `ids`, add up to more than `top_p`; at least one."""
+    values = logits[ids].astype(np.float64)
+    weights = np.exp(values - values.max())
+    wanted = top_p * float(weights.sum())
+    for size in (*NUCLEUS_GUESSES, len(ids)):
+        likeliest: Ids = np.argpartition(values, -size)[-size:] if size < len(ids) else np.arange(len(ids))
+        likeliest = likeliest[np.argsort(-values[likeliest], kind="stable")]
+        cumulative: npt.NDArray[np.float64] = weights[likeliest].cumsum()
+        if cumulative[-1] > wanted or size >= len(ids):
+            within = int(np.searchsorted(cumulative, wanted, side="right"))
+            return ids[likeliest[: within + 1]]
+    return ids

@@ -118,7 +118,7 @@ async def load_over_all(host: Seat) -> None:
 
 def said(host: Seat) -> str:
     answers = host.app.screen.query(Answer)
-    return answers.last()._shown if answers else ""
+    return answers.last().text if answers else ""
 
 
 def words(host: Seat) -> int:

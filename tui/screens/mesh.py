@@ -54,7 +54,7 @@ class MeshScreen(FaceScreen):
         is_active = instance is not None and face.view.rates.now(instance.id, now) > 0
         room = self.query_one(GraphScroll).scrollable_content_region
         self.query_one(MeshGraph).look(Look(state, instance, is_active=is_active), room.width, room.height)
-        self.query_one(RingPanel).look(state, instance, face.view.rates, now, tall=self.has_class("-tall"))
+        self.query_one(RingPanel).look(state, instance, face.view.rates, now, tall=not self.has_class("-short"))
 
     def action_next_model(self) -> None:
         """Looks at the next loaded model."""

@@ -36,7 +36,8 @@ class EventLog(RichLog, can_focus=True):
         new = min(view.told - self._told, len(view.lines))
         self._told = view.told
         for line in list(view.lines)[len(view.lines) - new :]:
-            self.write(self._text(line), scroll_end=self.is_vertical_scroll_end)
+            width = self.scrollable_content_region.width or None
+            self.write(self._text(line), width=width, scroll_end=self.is_vertical_scroll_end)
 
     def _text(self, timed: TimedLine) -> Text:
         clock = time.strftime("%H:%M:%S", time.localtime(timed.at))

@@ -33,6 +33,11 @@ class Answer(Vertical):
         yield words("", classes="notes")
         yield words("", classes="footnote")
 
+    @property
+    def text(self) -> str:
+        """What is shown of it so far."""
+        return self._shown
+
     async def show(self, text: str) -> None:
         """Shows all of the text so far: what is new is appended, unless it begins otherwise."""
         text = prose(text)
