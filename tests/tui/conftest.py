@@ -17,6 +17,7 @@ from tui.feed import Contact
 
 WAIT_S = 20.0
 SIZE = (80, 24)
+KEYS = {" ": "space", "-": "minus", ".": "full_stop", ":": "colon", "\n": "ctrl+j"}
 
 
 class Seat:
@@ -43,7 +44,7 @@ class Seat:
         await self.pilot.pause()
 
     async def type(self, text: str) -> None:
-        await self.pilot.press(*({" ": "space", "-": "minus", "\n": "ctrl+j"}.get(letter, letter) for letter in text))
+        await self.pilot.press(*(KEYS.get(letter, letter) for letter in text))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Lets the app run until `holds` does."""

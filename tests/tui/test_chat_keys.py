@@ -88,7 +88,7 @@ async def test_an_answer_goes_on_after_its_stage_was_lost(office: Office) -> Non
             lambda: seat.app.view.state is not None and seat.app.view.state.instances[0].state is InstanceState.LOADING
         )
         await seat.press("enter")
-        await seat.sees("One, two,", "bedroom-pc was lost under it.", "asked again")
+        await seat.sees("One, two,", "bedroom-pc was lost under it.", "waits for its layers")
         seat.daemon.chat.script = Script(pieces=("One, ", "two, ", "three."))
         healed = replace(state.instances[0], stages=state.instances[0].stages[:3])
         seat.daemon.tell(InstancesChanged((healed,)))

@@ -152,12 +152,17 @@ async def test_j_joins_a_mesh_nearby_by_its_digits(office: Office) -> None:
 
 
 async def test_meshes_that_come_while_one_joins_are_listed(office: Office) -> None:
-    async with office.seat(replace(one_node(), neighbours=())) as seat:
+    async with office.seat(replace(one_node(), neighbours=()), (120, 40)) as seat:
         await seat.press("j")
         await seat.sees("No mesh nearby invites")
         await seat.type("482-913")
         await seat.press("enter")
         await seat.sees("Type the digits of a mesh that is listed")
+        await seat.type(" 10.0.0.7:41")
+        await seat.press("enter")
+        await seat.sees("now in the mesh of desk")
+        assert seat.daemon.node.joined[-1].host == "10.0.0.7:41"
+        await seat.press("j")
         seat.daemon.tell(NeighboursChanged((Neighbour("10.0.0.9:8643", pairing=True, pairing_port=5),)))
         await seat.sees("10.0.0.9:8643")
 

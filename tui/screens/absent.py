@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
+from textual.worker import Worker
 
 from peerinfer.errors import HomeError, PeerinferError
 from tui.daemon import start_daemon
@@ -37,6 +39,10 @@ class AbsentDialog(Dialog[None]):
         Binding("q", "app.exit_now", "Leave"),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._worker: Worker[None] | None = None
+
     def body(self) -> ComposeResult:
         """See `Dialog`."""
         yield words("", id="what")
@@ -50,8 +56,8 @@ class AbsentDialog(Dialog[None]):
     def mesh_changed(self) -> None:
         """Follows the contact, and goes when there is one."""
         connection = face_of(self).contact
-        if connection.contact is Contact.LIVE and self.is_current:
-            self.dismiss(None)
+        if connection.contact is Contact.LIVE:
+            self.end()
             return
         self.query_one("#what", Static).update(Content(sentence(connection.sentence)))
         self.query_one("#how", Static).update(Content(EXPLAINED.get(connection.contact, "")))
@@ -69,11 +75,16 @@ class AbsentDialog(Dialog[None]):
 
     def action_start(self) -> None:
         """Starts the daemon as a process."""
-        face_of(self).in_background(self._start, "daemon")
+        self._once(self._start)
 
     def action_restart(self) -> None:
         """Stops the one that runs, and starts ours."""
-        face_of(self).in_background(self._restart, "daemon")
+        self._once(self._restart)
+
+    def _once(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A second press while it is done would begin it twice."""
+        if self._worker is None or self._worker.is_finished:
+            self._worker = self.run_worker(work, group="daemon")
 
     def action_go_on(self) -> None:
         """Takes the other version as it is."""

@@ -14,11 +14,11 @@ from textual.containers import VerticalScroll
 from textual.worker import Worker
 
 from peerinfer.errors import PeerinferError
+from tui.asking import Asking
 from tui.chat.answer import AnswerProgress, RingWatch, instance_of, route, unready
 from tui.chat.conversation import Conversation, Settings, Turn
 from tui.face import face_of
 from tui.picture.canvas import Role, Runs
-from tui.screens.asking import Asking
 from tui.screens.base import FaceScreen
 from tui.screens.settings import SettingsDialog
 from tui.widgets.message import Answer, Question
@@ -154,14 +154,14 @@ class ChatScreen(FaceScreen):
 
     def _ask(self) -> None:
         turn, shown = self._conversation.answer(), Answer()
-        transcript = self.query_one("#transcript", VerticalScroll)
-        transcript.mount(shown)
-        transcript.anchor()
         body = self._conversation.request(self.talks_to, secrets.randbits(31))
         self._asking = Asking(face_of(self), body, AnswerProgress(time.monotonic()), RingWatch(self.talks_to), shown)
         self._work = self.run_worker(partial(self._run, self._asking, turn), group="answer", exclusive=True)
 
     async def _run(self, asking: Asking, turn: Turn) -> None:
+        transcript = self.query_one("#transcript", VerticalScroll)
+        await transcript.mount(asking.shown)
+        transcript.anchor()
         try:
             await asking.run()
         except PeerinferError as error:

@@ -21,6 +21,10 @@ class Dialog(ModalScreen[T], Generic[T]):
     HEADING: ClassVar[str] = ""
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close")]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_over = False
+
     def compose(self) -> ComposeResult:
         """Heading, body, keys."""
         with VerticalScroll(id="box", can_focus=False):
@@ -38,7 +42,17 @@ class Dialog(ModalScreen[T], Generic[T]):
         raise NotImplementedError
 
     def mesh_changed(self) -> None:
-        """Something of the mesh changed."""
+        """Something of the mesh changed, or another dialog that was over this one has gone."""
+        self._go_if_over()
+
+    def end(self) -> None:
+        """Closes it once it is in front."""
+        self._is_over = True
+        self._go_if_over()
+
+    def _go_if_over(self) -> None:
+        if self._is_over and self.is_current:
+            self.dismiss(None)
 
     def action_close(self) -> None:
         """Closes it without an answer."""

@@ -95,7 +95,7 @@ class InviteDialog(Dialog[None]):
                 if "result" in message:
                     joined = part(message, "result")
                     face.tell(f"{name_of(text(joined, 'name'), text(joined, 'node'))} is in the mesh.")
-                    self.dismiss(None)
+                    self.end()
                     return
                 self._take(part(message, "progress"))
         except PeerinferError as error:

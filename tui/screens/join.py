@@ -23,6 +23,7 @@ TRUST: Final = (
     "Every machine that runs layers of a request can read that request and its answer: "
     "join only machines whose owners you trust."
 )
+PLACEHOLDER: Final = "six digits, such as 482-913; digits and HOST:PORT; or the link"
 CODE_MAX: Final = 1000
 NEARBY_SHOWN: Final = 8
 
@@ -42,7 +43,10 @@ class JoinDialog(Dialog[None]):
         yield words("", id="nearby-text")
         yield OptionList(id="nearby", markup=False)
         yield Input(
-            placeholder="six digits, such as 482-913, or the link", id="code", max_length=CODE_MAX, compact=True
+            placeholder=PLACEHOLDER,
+            id="code",
+            max_length=CODE_MAX,
+            compact=True,
         )
         yield words("Enter joins.", classes="hint")
         yield words("", id="outcome")
@@ -55,6 +59,7 @@ class JoinDialog(Dialog[None]):
 
     def mesh_changed(self) -> None:
         """See `Dialog`: meshes come and go."""
+        super().mesh_changed()
         state = face_of(self).view.state
         nearby = state.neighbours if state is not None else ()
         inviting = [each for each in nearby if each.pairing][:NEARBY_SHOWN]
@@ -78,11 +83,11 @@ class JoinDialog(Dialog[None]):
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
         """Joins."""
-        code = event.value.strip()
+        code, _, typed = event.value.strip().partition(" ")
         is_link = "://" in code
-        host = "" if is_link else self._host()
+        host = "" if is_link else typed.strip() or self._host()
         if not code or (not is_link and not host):
-            self._say("Type the digits of a mesh that is listed, or paste the link that the other machine shows.")
+            self._say("Type the digits of a mesh that is listed, or digits and HOST:PORT, or paste the link.")
             return
         self._say("Joining…")
         self.run_worker(partial(self._join, code, host), group="join", exclusive=True)
@@ -95,7 +100,7 @@ class JoinDialog(Dialog[None]):
                     joined = part(message, "result")
                     who = name_of(text(joined, "name"), text(joined, "node"))
                     face.tell(f"This machine is now in the mesh of {who}.")
-                    self.dismiss(None)
+                    self.end()
                     return
                 self._say(text(part(message, "progress"), "text"))
         except PeerinferError as error:

@@ -43,10 +43,11 @@ class NodeDialog(Dialog[None]):
 
     def mesh_changed(self) -> None:
         """See `Dialog`."""
+        super().mesh_changed()
         state = face_of(self).view.state
         if state is not None:
             facts = self.query_one("#facts", Picture)
-            facts.show(describe(state, self._node, facts.size.width))
+            facts.show_wrapped(describe(state, self._node, facts.size.width))
 
     def action_remove(self) -> None:
         """Removes it, after asking."""

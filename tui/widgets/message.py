@@ -24,34 +24,32 @@ class Answer(Vertical):
 
     def __init__(self) -> None:
         super().__init__(classes="answer")
+        self.text = ""
+        """As it came, and is shown."""
+        self._said = Markdown("", open_links=False, classes="said")
+        self._notes = words("", classes="notes")
+        self._foot = words("", classes="footnote")
+        self._noted: list[str] = []
         self._stream: MarkdownStream | None = None
-        self._shown = ""
 
     def compose(self) -> ComposeResult:
-        """The text, then what happened to it."""
-        yield Markdown("", open_links=False, classes="said")
-        yield words("", classes="notes")
-        yield words("", classes="footnote")
-
-    @property
-    def text(self) -> str:
-        """What is shown of it so far."""
-        return self._shown
+        """The text, what happened to it, how it came."""
+        yield self._said
+        yield self._notes
+        yield self._foot
 
     async def show(self, text: str) -> None:
         """Shows all of the text so far: what is new is appended, unless it begins otherwise."""
-        text = prose(text)
-        if text == self._shown:
+        if text == self.text:
             return
-        markdown = self.query_one(Markdown)
-        if text.startswith(self._shown):
+        if text.startswith(self.text):
             if self._stream is None:
-                self._stream = Markdown.get_stream(markdown)
-            await self._stream.write(text[len(self._shown) :])
+                self._stream = Markdown.get_stream(self._said)
+            await self._stream.write(prose(text[len(self.text) :]))
         else:
             await self.settle()
-            await markdown.update(text)
-        self._shown = text
+            await self._said.update(prose(text))
+        self.text = text
 
     async def settle(self) -> None:
         """Draws what is still waiting."""
@@ -61,10 +59,9 @@ class Answer(Vertical):
 
     def note(self, text: str) -> None:
         """Adds a line on what happened while it came."""
-        notes = self.query_one(".notes", Static)
-        before = str(notes.content)
-        notes.update(Content("\n".join(filter(None, (before, f"◆ {sentence(text)}")))))
+        self._noted.append(f"◆ {sentence(text)}")
+        self._notes.update(Content("\n".join(self._noted)))
 
     def foot(self, text: str) -> None:
         """Says how it comes, or came."""
-        self.query_one(".footnote", Static).update(Content(sentence(text)))
+        self._foot.update(Content(sentence(text)))

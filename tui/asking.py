@@ -70,7 +70,7 @@ class Asking:
             self.shown.foot(" · ".join(filter(None, (self._route(), self.progress.speed()))))
 
     async def _begin_anew(self, error: PeerinferError) -> bool:
-        """Waits until the model stands again; False if it is not worth it."""
+        """Waits until the model stands again; False if it is not worth it, or somebody unloaded it."""
         if not self.progress.begin_anew(time.monotonic()):
             return False
         if not self._was_lost:
@@ -79,10 +79,14 @@ class Asking:
         await asyncio.sleep(PAUSES_S[min(self.progress.restarts, len(PAUSES_S)) - 1])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEAL_S):
-                while self._trouble():
+                while self._trouble() and not self._is_unloaded():
                     self._news.clear()
                     await self._news.wait()
         return not self._trouble()
+
+    def _is_unloaded(self) -> bool:
+        is_live = self._face.contact.contact is Contact.LIVE
+        return is_live and instance_of(self._face.view.state, str(self._body["model"])) is None
 
     def _trouble(self) -> str:
         if self._face.contact.contact is not Contact.LIVE:
