@@ -14,7 +14,7 @@ from typing import Any
 
 from peerinfer.api.replies import JsonObject
 from peerinfer.cli.background import NODE_COMMAND
-from peerinfer.cli.demo_nodes import DemoNode
+from peerinfer.cli.demo_nodes import DemoNode, pair
 from peerinfer.cli.waiting import until
 from peerinfer.errors import PeerinferError
 
@@ -116,22 +116,13 @@ async def mesh(bundled: Path, count: int, *, threads: int, context: int, slots: 
         for node in nodes:
             await node.start(None)
         for guest in nodes[1:]:
-            await _pair(nodes[0], guest)
+            await pair(nodes[0].client, guest.client)
         await until(lambda: _all_seen(nodes), SEE_EACH_OTHER_S)
         name, layers = await _load(nodes, bundled, context, slots)
         yield BenchMesh(nodes, name, layers)
     finally:
         await asyncio.gather(*(node.stop() for node in nodes))
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _pair(host: DemoNode, guest: DemoNode) -> None:
-    async with contextlib.aclosing(host.client.follow("invite", {"wait": True})) as invitation:
-        window = (await anext(invitation))["progress"]
-        wish = {"code": window["code"], "host": f"127.0.0.1:{window['port']}"}
-        async for _ in guest.client.follow("join", wish):
-            pass
-        await anext(invitation)
 
 
 async def _all_seen(nodes: Sequence[DemoNode]) -> bool:

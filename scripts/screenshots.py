@@ -22,7 +22,7 @@ from textual.pilot import Pilot
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from peerinfer.cli.background import NODE_COMMAND
-from peerinfer.cli.demo_nodes import DemoNode
+from peerinfer.cli.demo_nodes import DemoNode, pair
 from tests.bundled import bundled_model
 from tui.app import PeerinferApp
 from tui.widgets.message import Answer
@@ -44,20 +44,10 @@ async def mesh(folder: Path) -> AsyncGenerator[list[DemoNode]]:
     try:
         await asyncio.gather(*(node.start(bundled_model()) for node in nodes))
         for guest in nodes[1:]:
-            await pair(nodes[0], guest)
+            await pair(nodes[0].client, guest.client)
         yield nodes
     finally:
         await asyncio.gather(*(node.stop() for node in nodes))
-
-
-async def pair(host: DemoNode, guest: DemoNode) -> None:
-    """As two people would."""
-    async with contextlib.aclosing(host.client.follow("invite", {"wait": True})) as invitation:
-        window = (await anext(invitation))["progress"]
-        wish = {"code": window["code"], "host": f"127.0.0.1:{window['port']}"}
-        async for _ in guest.client.follow("join", wish):
-            pass
-        await anext(invitation)
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from peerinfer.api.replies import JsonObject
 from peerinfer.cli.background import NODE_COMMAND
-from peerinfer.cli.demo_nodes import DemoNode, DemoNodes
+from peerinfer.cli.demo_nodes import DemoNode, DemoNodes, pair
 from peerinfer.cli.demo_report import hops_of, is_measured, report
 from peerinfer.cli.models import follow
 from peerinfer.cli.show import ProgressLine, note, result_json
@@ -168,13 +168,7 @@ async def _pair(nodes: Sequence[DemoNode]) -> None:
     host, *others = nodes
     for guest in others:
         note(f"Pairing {guest.name} with {host.name} ...")
-        invitation = host.client.follow("invite", {"wait": True})
-        async with contextlib.aclosing(invitation):
-            window = (await anext(invitation))["progress"]
-            wish = {"code": window["code"], "host": f"127.0.0.1:{window['port']}"}
-            async for _ in guest.client.follow("join", wish):
-                pass
-            await anext(invitation)
+        await pair(host.client, guest.client)
     await _until_all_see_all(nodes)
 
 

@@ -109,3 +109,12 @@ def _place(file: Path, models: Path) -> None:
             place(file, there)
             return
     raise PeerinferError(f"{file} cannot be put into {models}: is there room on the disk?")
+
+
+async def pair(host: ApiClient, guest: ApiClient) -> None:
+    """`guest` joins the mesh of `host`, by an invitation as a person would. Raises a `PairingError`."""
+    async with contextlib.aclosing(host.follow("invite", {"wait": True})) as invitation:
+        window = (await anext(invitation))["progress"]
+        async for _ in guest.follow("join", {"code": window["code"], "host": f"127.0.0.1:{window['port']}"}):
+            pass
+        await anext(invitation)
