@@ -121,3 +121,12 @@ async def test_settings_that_are_closed_stay_as_they_were(office: Office) -> Non
         await seat.press("escape")
         assert isinstance(seat.app.screen, ChatScreen)
         assert seat.app.screen._conversation.settings == Settings()
+
+
+async def test_ctrl_j_begins_a_new_line_of_a_question(office: Office) -> None:
+    async with office.seat(five_nodes()) as seat:
+        await seat.press("f2")
+        await seat.type("one\ntwo")
+        await seat.press("enter")
+        await seat.until(lambda: bool(seat.daemon.chat.requests))
+        assert seat.daemon.chat.requests[0].messages[-1].content == "one\ntwo"

@@ -242,3 +242,31 @@ async def test_the_link_of_an_invitation_is_copied(office: Office) -> None:
         await seat.sees("peerinfer join 482-913")
         await seat.press("c")
         assert seat.app.clipboard.startswith("peerinfer://join?at=127.0.0.1:9999&mesh=")
+
+
+async def test_c_on_the_mesh_chats_with_the_model_that_is_looked_at(office: Office) -> None:
+    async with office.seat(five_nodes()) as seat:
+        await seat.sees("qwen3:4b ready")
+        await seat.press("c")
+        await seat.until(lambda: isinstance(seat.app.screen, ChatScreen) and seat.app.chat_model == "qwen3:4b")
+
+
+async def test_x_removes_from_the_page_of_a_node_too(office: Office) -> None:
+    async with office.seat(five_nodes()) as seat:
+        await seat.sees("kitchen-l")
+        await seat.press("right", "enter")
+        await seat.sees("link to   ")
+        await seat.press("x")
+        await seat.sees("Remove kitchen-laptop from the mesh?")
+        await seat.press("escape")
+        await seat.sees("link to   ")
+
+
+async def test_keys_of_screens_do_nothing_under_a_dialog(office: Office) -> None:
+    async with office.seat(five_nodes()) as seat:
+        await seat.press("q")
+        await seat.sees("keep running?")
+        await seat.press("f2", "i", "j")
+        await seat.sees("keep running?")
+        await seat.press("escape")
+        await seat.until(lambda: isinstance(seat.app.screen, MeshScreen))

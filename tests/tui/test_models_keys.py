@@ -97,3 +97,32 @@ async def test_the_plan_of_a_model_is_shown_with_its_reasons(office: Office) -> 
         }
         await seat.press("f3")
         await seat.sees("no: 3.0 GB short", "It needs 3.0 GB more.", "Take a smaller one.")
+
+
+async def test_one_of_the_catalogue_is_chosen_and_what_does_not_fit_says_so(office: Office) -> None:
+    async with office.seat(one_node(), (120, 40)) as seat:
+        await seat.press("f3", "p")
+        await seat.sees("big:2b", "fits", "huge:70b", "needs 879.0 GB more", "For a hall of machines.")
+        await seat.press("tab", "down", "enter")
+        await seat.until(lambda: seat.daemon.node.pulls == ["big:2b"])
+
+
+async def test_r_asks_anew_what_there_is(office: Office) -> None:
+    async with office.seat(one_node(), (120, 40)) as seat:
+        await seat.press("f3")
+        await seat.sees(MODEL, "torn")
+        before = len(seat.daemon.node.plans)
+        await seat.press("r")
+        await seat.until(lambda: len(seat.daemon.node.plans) > before)
+
+
+async def test_a_load_is_taken_by_ctrl_s_and_wrong_numbers_are_told(office: Office) -> None:
+    async with office.seat(one_node(), (100, 40)) as seat:
+        await seat.press("f3")
+        await seat.sees(MODEL)
+        await seat.press("l")
+        await seat.type("0")
+        await seat.press("ctrl+s")
+        await seat.sees("0 is not a whole number from 1.")
+        await seat.press("backspace", "ctrl+s")
+        await seat.until(lambda: [wish.context for wish in seat.daemon.node.loads] == [0])

@@ -36,7 +36,7 @@ class PullDialog(Dialog[str]):
         """See `Dialog`."""
         yield words("A name of the list, hf:OWNER/REPO:QUANT, or https://…#sha256=…", classes="label")
         yield Input(id="reference", max_length=REFERENCE_MAX, compact=True)
-        with VerticalScroll(id="catalogue-room"):
+        with VerticalScroll(id="catalogue-room", can_focus=False):
             yield OptionList(id="catalogue", markup=False)
 
     def on_mount(self) -> None:
