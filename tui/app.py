@@ -24,11 +24,14 @@ from tui.screens.leave import LeaveDialog
 from tui.screens.mesh import MeshScreen
 from tui.screens.models import ModelsScreen
 from tui.screens.remove import ask_to_leave
+from tui.widgets.tasks import Tasks
 
 REDRAW_S: Final = 0.2
 """Between two redraws, whatever the rate of events: quick to the eye, and a fraction of a core with a large mesh."""
 BEAT_S: Final = 2.0
 """Between redraws for time alone: rates fall to nothing when no event comes."""
+TROUBLES: Final = (Contact.ABSENT, Contact.STUCK, Contact.OTHER_VERSION)
+"""What a person must decide about."""
 WIDE, TALL, TOWERING = 120, 34, 50
 """Columns and rows from which there is room for more."""
 
@@ -83,10 +86,12 @@ class PeerinferApp(Face):
 
     def on_mesh_changed(self) -> None:
         """The screen in front shows it, and a dialog over it; others when they come to the front."""
+        for watch in self.watchers:
+            watch()
         for screen in self.screen_stack:
             if isinstance(screen, FaceScreen | Dialog) and screen.is_mounted:
                 screen.mesh_changed()
-        if self.contact.contact in {Contact.ABSENT, Contact.OTHER_VERSION} and not self._is_telling_absence():
+        if self.contact.contact in TROUBLES and not self._is_telling_absence():
             self.push_screen(AbsentDialog())
 
     def _is_telling_absence(self) -> bool:
@@ -142,10 +147,14 @@ class PeerinferApp(Face):
 
     def action_leave(self) -> None:
         """Asks what becomes of the node, if it runs."""
-        if self.contact.contact not in {Contact.LIVE, Contact.OTHER_VERSION}:
+        if self.contact.contact in {Contact.SEEKING, Contact.ABSENT}:
             self.exit()
         elif not isinstance(self.screen, LeaveDialog):
-            self.push_screen(LeaveDialog(), self._left)
+            self.push_screen(LeaveDialog(is_pulling=self._is_pulling()), self._left)
+
+    def _is_pulling(self) -> bool:
+        stacks = self._screen_stacks.values()
+        return any(tasks.is_pulling for stack in stacks for screen in stack for tasks in screen.query(Tasks))
 
     def action_exit_now(self) -> None:
         """Leaves without a question."""
@@ -158,8 +167,8 @@ class PeerinferApp(Face):
             self.in_background(self._stop_and_exit, "daemon")
 
     async def _stop_and_exit(self) -> None:
-        await self.act("down")
         self.tell("The node stops…")
+        await self.act("down")
         await self.feed.until_absent()
         self.exit()
 

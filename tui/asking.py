@@ -7,13 +7,12 @@ import contextlib
 import time
 from typing import Any, Final
 
-from peerinfer.control.state import ClusterState
-from peerinfer.errors import PeerinferError
+from peerinfer.errors import ContextExceeded, PeerinferError, QueueFull
 from tui.chat.answer import AnswerProgress, RingWatch, broken, instance_of, route
 from tui.face import Face
 from tui.feed import Contact
 from tui.widgets.message import Answer
-from tui.words import first_sentence
+from tui.words import first_sentence, sentence
 
 HEAL_S: Final = 120.0
 """How long an answer waits for its layers to stand elsewhere: they may have to be fetched first."""
@@ -35,15 +34,30 @@ class Asking:
         self._was_lost = False
         self._news = asyncio.Event()
 
-    def look(self, state: ClusterState | None) -> None:
-        """Says what happens to the ring meanwhile."""
+    def look(self) -> None:
+        """Something of the mesh changed: says what happens to the ring meanwhile."""
         self._news.set()
-        if happened := self._watch.look(state):
+        if happened := self._watch.look(self._face.view.state):
             self.shown.note(happened)
 
     async def run(self) -> None:
-        """Until the answer has ended. Raises what ended it otherwise."""
-        self.look(self._face.view.state)
+        """Until the answer has ended, failed or was stopped; says so below it."""
+        self._face.watchers.append(self.look)
+        try:
+            self.look()
+            await self._until_answered()
+            self._foot("as long as it may be" if self.progress.reason == "length" else "")
+        except PeerinferError as error:
+            self.shown.note(f"{sentence(str(error))} {_advice(error)}")
+            self._foot("broken off")
+        except asyncio.CancelledError:
+            self._foot("stopped")
+            raise
+        finally:
+            self._face.watchers.remove(self.look)
+            await self.shown.settle()
+
+    async def _until_answered(self) -> None:
         while True:
             try:
                 await self._stream()
@@ -52,30 +66,24 @@ class Asking:
                 if not error.retryable or not await self._begin_anew(error):
                     raise
 
-    async def end(self) -> None:
-        """Draws what is left; also after it was stopped."""
-        await self.shown.settle()
-        speed = self.progress.speed()
-        stopped = "" if self.progress.reason else "stopped"
-        length = "as long as it may be" if self.progress.reason == "length" else ""
-        self.shown.foot(" · ".join(filter(None, (self._route(), speed, length, stopped))))
-
     async def _stream(self) -> None:
         async for chunk in self._face.chat(self._body):
             self.progress.take(chunk, time.monotonic())
             if self._was_lost and self.progress.tokens == 1:
                 self._was_lost = False
                 self.shown.note("The answer goes on.")
-            await self.shown.show(self.progress.shown)
-            self.shown.foot(" · ".join(filter(None, (self._route(), self.progress.speed()))))
+            self.shown.show(self.progress.shown)
+            self._foot("")
 
     async def _begin_anew(self, error: PeerinferError) -> bool:
         """Waits until the model stands again; False if it is not worth it, or somebody unloaded it."""
         if not self.progress.begin_anew(time.monotonic()):
             return False
+        is_full = isinstance(error, QueueFull)
         if not self._was_lost:
-            self.shown.note(f"{first_sentence(str(error))} The answer waits for its layers to stand elsewhere.")
-        self._was_lost = True
+            waits = "It is asked again in a moment." if is_full else "The answer waits for its layers."
+            self.shown.note(f"{first_sentence(str(error))} {waits}")
+        self._was_lost = not is_full
         await asyncio.sleep(PAUSES_S[min(self.progress.restarts, len(PAUSES_S)) - 1])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEAL_S):
@@ -93,7 +101,16 @@ class Asking:
             return self._face.contact.sentence or "The node does not answer."
         return broken(self._face.view.state, str(self._body["model"]))
 
+    def _foot(self, ending: str) -> None:
+        """Through which nodes it runs, its speed, how it ended."""
+        self.shown.foot(" · ".join(filter(None, (self._route(), self.progress.speed(), ending))))
+
     def _route(self) -> str:
         state = self._face.view.state
         instance = instance_of(state, str(self._body["model"]))
         return route(state, instance) if state is not None and instance is not None and instance.stages else ""
+
+
+def _advice(error: PeerinferError) -> str:
+    """What a person can do."""
+    return "Ctrl-N begins a new chat." if isinstance(error, ContextExceeded) else "Ctrl-R asks again."

@@ -40,6 +40,8 @@ class Face(App[None]):
         """The instance that is looked at; empty takes any."""
         self.chat_model = ""
         """The model that the chat asks; empty for the one that is loaded."""
+        self.watchers: list[Callable[[], None]] = []
+        """Told of each change of the mesh, whatever screen is in front."""
         self.feed = Feed(home, self.view, self.mesh_moved)
 
     @property

@@ -31,6 +31,8 @@ class Contact(enum.StrEnum):
     LOST = "lost"
     """It was there a moment ago: what is shown is old."""
     ABSENT = "absent"
+    STUCK = "stuck"
+    """It runs, and what it says cannot be used."""
     OTHER_VERSION = "other version"
 
 
@@ -47,8 +49,8 @@ class Feed:
 
     def __init__(self, home: Path, view: MeshView, changed: Callable[[], None]) -> None:
         self.connection = Connection(Contact.SEEKING)
-        self._version: str | None = None
-        """Of the daemon that there is contact to."""
+        self._version = ""
+        """Of the daemon that was asked last."""
         self._home = home
         self._view = view
         self._changed = changed
@@ -57,9 +59,8 @@ class Feed:
 
     def accept_version(self) -> None:
         """Goes on with a daemon of another version, as a person wished."""
-        if self._version is not None:
-            self._accepted_version = self._version
-            self._become(Connection(Contact.LIVE))
+        self._accepted_version = self._version
+        self._become(Connection(Contact.LIVE if self._lost_at is None else Contact.LOST))
 
     async def until_absent(self) -> None:
         """Waits until the daemon that was asked to stop has gone, at most `STOP_S`."""
@@ -72,41 +73,45 @@ class Feed:
         """Follows until it is cancelled."""
         tries = 0
         while True:
+            began = time.monotonic()
             try:
                 await self._follow()
+                self._missed(DaemonAbsent("The node stops, or goes to another mesh."))
             except PeerinferError as error:
-                sentence = str(error)
-            else:
-                sentence = "The node stops, or goes to another mesh."
-            tries = 0 if self._version is not None else tries + 1
-            self._version = None
-            self._missed(sentence)
-            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+                self._missed(error)
+            tries = 0 if time.monotonic() - began > PATIENCE_S else tries + 1
+            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S)) - 1 if tries else 0])
 
     async def _follow(self) -> None:
         """One connection, until it ends. Raises what ended it."""
         async with ApiClient(self._home) as client:
+            self._version = client.record.version
+            if self._is_other:  # it may say what is not understood here
+                self._become(self._other_version())
             async for news in client.events():
                 self._view.take(news, time.monotonic(), time.time())
-                self._met(client.record.version)
+                self._lost_at = None
+                self._become(self._other_version() if self._is_other else Connection(Contact.LIVE))
 
-    def _met(self, version: str) -> None:
-        self._version, self._lost_at = version, None
-        if version == self._accepted_version:
-            self._become(Connection(Contact.LIVE))
-            return
-        self._become(
-            Connection(
-                Contact.OTHER_VERSION,
-                f"The node on this machine runs version {version[:32]} of peerinfer, and this is {__version__}.",
-            )
-        )
+    @property
+    def _is_other(self) -> bool:
+        return self._version not in {"", self._accepted_version}
 
-    def _missed(self, sentence: str) -> None:
+    def _other_version(self) -> Connection:
+        version = f"version {self._version[:32]} of peerinfer"
+        return Connection(Contact.OTHER_VERSION, f"The node on this machine runs {version}, and this is {__version__}.")
+
+    def _missed(self, error: PeerinferError) -> None:
         now = time.monotonic()
         self._lost_at = now if self._lost_at is None else self._lost_at
-        is_over = now - self._lost_at >= PATIENCE_S or (self._view.state is None and _is_absent(self._home))
-        self._become(Connection(Contact.ABSENT if is_over else Contact.LOST, sentence))
+        is_absent = _is_absent(self._home)
+        if not is_absent and self._is_other:
+            return  # what is wrong with it is its version
+        if now - self._lost_at < PATIENCE_S and not (is_absent and self._view.state is None):
+            self._become(Connection(Contact.LOST, str(error)))
+        else:
+            is_gone = is_absent or isinstance(error, DaemonAbsent)
+            self._become(Connection(Contact.ABSENT if is_gone else Contact.STUCK, str(error)))
 
     def _become(self, standing: Connection) -> None:
         self.connection = standing

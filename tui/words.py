@@ -16,6 +16,8 @@ MARKS_MAX: Final = 2
 """Combining marks on one letter: as many as living languages need; more climb over the lines above."""
 SENTENCE_MAX: Final = 1000
 """Characters of a sentence that the daemon tells; a peer may have had a part in it."""
+DIRECTIONS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Embeddings, overrides and isolates (Unicode Annex 9); letters of right-to-left languages need none of them."""
 SHORT_ID: Final = 8
 """Characters of an id that tell nodes of one home apart."""
 
@@ -37,8 +39,13 @@ def first_sentence(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Text of several lines from elsewhere, such as an answer: lines and tabs stay, other control characters go."""
-    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cs"})
+    """Text of several lines from elsewhere, such as an answer: lines and tabs stay, what a terminal obeys goes."""
+    return "".join(letter for letter in text if letter in "\n\t" or not _is_obeyed(letter))
+
+
+def _is_obeyed(letter: str) -> bool:
+    """Control characters, halves of pairs, and those that turn the direction of what follows."""
+    return unicodedata.category(letter) in {"Cc", "Cs"} or letter in DIRECTIONS
 
 
 def fit(text: str, width: int) -> str:

@@ -139,7 +139,7 @@ class ApiClient:
 def _object(raw: bytes) -> JsonObject:
     try:
         value: Any = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise DaemonAbsent("Something that is not peerinfer answers at the API's address.")

@@ -19,7 +19,7 @@ KILLED_BY = 128
 
 def add(verbs: Verbs) -> None:
     """Declares the verb of this file."""
-    add_verb(verbs, "tui", "show the node in this terminal, live; leaving it leaves the node running", run_tui)
+    add_verb(verbs, "tui", "show the node in this terminal, live; leaving asks whether the node keeps running", run_tui)
 
 
 def run_tui(args: argparse.Namespace) -> int:

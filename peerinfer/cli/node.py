@@ -117,29 +117,24 @@ def _size(text: str) -> int:
 def run_up(args: argparse.Namespace) -> int:
     """Runs a node: here until it is told to stop, or in the background, in a terminal together with its face."""
     if args.background:
-        result(asyncio.run(_in_background(args)))
+        result(asyncio.run(_in_background(args))[0])
         return 0
     if not args.headless and has_terminal():
-        note(asyncio.run(_in_background(args)))
-        return show_face(home_of(args), _options(args))
+        sentence, is_new = asyncio.run(_in_background(args))
+        note(sentence)
+        return show_face(home_of(args), _options(args) if is_new else ())
     return _in_foreground(args)
 
 
-async def _in_background(args: argparse.Namespace) -> str:
-    """Starts a daemon unless one runs on the home. Returns a sentence that says where it is and how it is stopped.
+async def _in_background(args: argparse.Namespace) -> tuple[str, bool]:
+    """Starts a daemon unless one runs on the home: where it is and how it is stopped, and whether it is a new one.
 
     Raises a `PeerinferError` with the sentence that the daemon ended with, if it did.
     """
     home = home_of(args)
     stop = "`peerinfer down`" if args.home is None else f'`peerinfer down --home "{args.home}"`'
-    running = await _running(home)
-    if running is not None:
-        told = {"name": clean_name(args.name) == running["name"], "api": str(args.api) == running["api"]}
-        late = [_option(name) for name in _given(args) if not told.get(name)]
-        if late:
-            note(f"A node takes {' and '.join(late)} at its start only, and one runs already: give that after {stop}.")
-        shown = f"{running['name']} ({running['id'][:SHORT_ID]})"
-        return f"{shown} runs already: its API answers at http://{running['api']}; {stop} stops it."
+    if (running := await _running(home)) is not None:
+        return _runs_already(args, running, stop), False
     prepare_home(home)
     log = home / LOG_FILE
     daemon = background.DetachedDaemon("The node", home, log)
@@ -148,6 +143,11 @@ async def _in_background(args: argparse.Namespace) -> str:
     try:
         await daemon.until_up()
         started = await _running(home)
+    except DaemonAbsent:
+        daemon.terminate()
+        if (running := await _running(home)) is not None:  # another `up` was a moment earlier
+            return _runs_already(args, running, stop), False
+        raise
     except BaseException:
         daemon.terminate()
         raise
@@ -155,10 +155,18 @@ async def _in_background(args: argparse.Namespace) -> str:
     background.remember(home, options)
     if started is None:
         raise PeerinferError(f"The node ended as soon as it was up: look into {log}.")
-    return (
-        f"{started['name']} runs in the background: its API answers at http://{started['api']}, its log is {log}; "
-        f"{stop} stops it."
-    )
+    where = f"its API answers at http://{started['api']}, its log is {log}"
+    return f"{started['name']} runs in the background: {where}; {stop} stops it.", True
+
+
+def _runs_already(args: argparse.Namespace, running: dict[str, str], stop: str) -> str:
+    """Says so, and which of the options that were given are too late."""
+    told = {"name": clean_name(args.name) == running["name"], "api": str(args.api) == running["api"]}
+    late = [_option(name) for name in _given(args) if not told.get(name)]
+    if late:
+        note(f"A node takes {' and '.join(late)} at its start only, and one runs already: give that after {stop}.")
+    shown = f"{running['name']} ({running['id'][:SHORT_ID]})"
+    return f"{shown} runs already: its API answers at http://{running['api']}; {stop} stops it."
 
 
 async def _running(home: Path) -> dict[str, str] | None:

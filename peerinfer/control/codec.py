@@ -43,6 +43,8 @@ NUMBER_MAX: Final = 2**63 - 1
 """Everything here is counted in signed 64-bit numbers; none is negative."""
 MEASURE_MAX: Final = sys.float_info.max
 """The largest finite number."""
+SIGNED: Final = frozenset({"Device.temperature_c"})
+"""Fields that may lie below zero: a machine in a cold room."""
 
 EVENTS: Final[Mapping[str, type[ClusterEvent]]] = {
     "member_appeared": MemberAppeared,
@@ -149,7 +151,7 @@ def _reader(hint: Any, field: str) -> Reader:
         return lambda value: _build(cast(type[Any], hint), _mapping(value, field))
     if issubclass(hint, enum.StrEnum):
         return partial(_word, {word.value: word for word in hint}, field)
-    return partial(_SCALARS[hint], field)
+    return partial(_signed if field in SIGNED else _SCALARS[hint], field)
 
 
 def _list(read: Reader, field: str, value: object) -> tuple[Any, ...]:
@@ -183,6 +185,12 @@ def _whole(field: str, value: object) -> int:
 def _measure(field: str, value: object) -> float:
     if type(value) not in {int, float} or not 0 <= cast(float, value) <= MEASURE_MAX:
         raise BadFrame(f"{field} is not a finite number from 0.")
+    return float(cast(float, value))
+
+
+def _signed(field: str, value: object) -> float:
+    if type(value) not in {int, float} or not -MEASURE_MAX <= cast(float, value) <= MEASURE_MAX:
+        raise BadFrame(f"{field} is not a finite number.")
     return float(cast(float, value))
 
 

@@ -85,6 +85,12 @@ class Office:
             yield Seat(app, pilot, daemon)
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody watches: redraws need not be rare."""
+    monkeypatch.setattr("tui.app.REDRAW_S", 0.02)
+
+
 @pytest.fixture
 def office(tmp_path: Path) -> Office:
     return Office(tmp_path)

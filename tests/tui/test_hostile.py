@@ -47,19 +47,20 @@ def is_harmless(screen: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+@pytest.mark.parametrize(
+    ("name", "size"), [*((name, (80, 24)) for name in HOSTILE), (ESCAPES, (160, 50)), (LONG, (160, 50))]
+)
 async def test_hostile_names_are_shown_harmless_everywhere(office: Office, name: str, size: tuple[int, int]) -> None:
     async with office.seat(hostile_mesh(name), size) as seat:
         await seat.until(lambda: seat.app.view.state is not None)
         for keys in (("right",), ("enter",), ("escape", "x"), ("n", "f2"), ("f3",), ("f1",)):
             await seat.press(*keys)
-            await seat.pilot.pause(0.25)
+            await seat.pilot.pause(0.08)
             assert is_harmless(seat.screen), repr(seat.screen)
             assert within(seat, size)
         seat.daemon.tell(MemberChanged(OLD, name + "2", Liveness.GONE))
         await seat.until(lambda: bool(seat.app.view.lines))
-        await seat.pilot.pause(0.5)
+        await seat.pilot.pause(0.1)
         assert is_harmless(seat.screen), repr(seat.screen)
         assert within(seat, size)
         assert seat.app.is_running

@@ -65,7 +65,7 @@ async def test_any_size_works_and_may_change(office: Office, size: tuple[int, in
     async with office.seat(loading(), size) as seat:
         for screen in ("f1", "f2", "f3", "f1"):
             await seat.press(screen)
-            await seat.pilot.pause(0.25)
+            await seat.pilot.pause(0.08)
         await seat.pilot.resize_terminal(80, 24)
         await seat.sees("qwen3:4b loading", "50 %", "kitchen-laptop")
         await seat.pilot.resize_terminal(*size)

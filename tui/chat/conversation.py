@@ -42,9 +42,12 @@ class Conversation:
 
     settings: Settings = field(default_factory=Settings)
     turns: list[Turn] = field(default_factory=list[Turn])
+    unanswered: str = ""
+    """The last question, if nothing came to it: it does not go along with what is asked next."""
 
     def ask(self, text: str) -> Turn:
         """Adds a question."""
+        self.unanswered = ""
         self.turns.append(Turn("user", text))
         return self.turns[-1]
 
@@ -53,16 +56,20 @@ class Conversation:
         self.turns.append(Turn("assistant", ""))
         return self.turns[-1]
 
+    def ended(self) -> None:
+        """The answer has ended; if nothing came of it, its question is set aside."""
+        if self.turns and not self.turns[-1].text:
+            self.turns.pop()
+            if self.turns and self.turns[-1].role == "user":
+                self.unanswered = self.turns.pop().text
+
     def take_back(self) -> bool:
         """Drops the last answer, so that its question is asked again; False if there is none."""
-        if self.turns and self.turns[-1].role == "assistant":
+        if self.unanswered:
+            self.ask(self.unanswered)
+        elif self.turns and self.turns[-1].role == "assistant":
             self.turns.pop()
         return bool(self.turns)
-
-    @property
-    def last_answer(self) -> str:
-        """What the model said last; empty before it said anything."""
-        return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")
 
     def request(self, model: str, seed: int) -> dict[str, Any]:
         """The body for `POST /v1/chat/completions` that asks for the next answer."""

@@ -21,7 +21,10 @@ def number(told: Told, key: str) -> float | None:
     value = told.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value) if 0 <= value < math.inf else None
+    try:
+        return float(value) if 0 <= value < math.inf else None
+    except OverflowError:  # a whole number beyond all floats
+        return None
 
 
 def flag(told: Told, key: str) -> bool:

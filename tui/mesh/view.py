@@ -11,6 +11,7 @@ from peerinfer.control.state import ClusterState
 from tui.mesh.lines import Line, TimedLine
 from tui.mesh.rates import Rates
 from tui.mesh.story import Story
+from tui.words import SHORT_ID, harmless
 
 LINES_MAX: Final = 500
 """Lines of the event log: an evening of comings and goings."""
@@ -57,3 +58,5 @@ class MeshView:
         self.state = state
         for line in self._story.begin(state, now, is_first=is_first):
             self.say(line, wall)
+        if known is not None and known.mesh != state.mesh:
+            self.say(Line(f"This machine is in the mesh {harmless(state.mesh)[:SHORT_ID]} now."), wall)

@@ -97,7 +97,7 @@ def _row(hop: Hop, number: int, state: ClusterState, worst: Part | None, *, wide
     if wide:
         runs.append((f"{fit(harmless(place.engine), 10):<11}", Role.PLAIN))
     if hop.state != READY:
-        word = "not heard of yet" if not hop.state else hop.state
+        word = harmless(hop.state) or "not heard of yet"
         return [*runs, *bar(hop.progress, 16, Role.WARNING), (f" {word} {percent(hop.progress)}", Role.WARNING)]
     for part, ms in hop.times:
         shown = milliseconds(ms) if ms > 0 else "–"

@@ -23,6 +23,7 @@ AS_BEFORE: Final = ("--as-before",)
 """A node that this face did not start keeps its name and its ports."""
 EXPLAINED: Final = {
     Contact.ABSENT: "s starts it in the background; q leaves.",
+    Contact.STUCK: "r stops it and starts it anew; q leaves.",
     Contact.OTHER_VERSION: "r stops it and starts it anew in this version; c goes on as it is; q leaves.",
 }
 
@@ -69,7 +70,9 @@ class AbsentDialog(Dialog[None]):
         contact = face_of(self).contact.contact
         if action == "start":
             return contact in {Contact.ABSENT, Contact.LOST}
-        if action in {"restart", "go_on"}:
+        if action == "restart":
+            return contact in {Contact.OTHER_VERSION, Contact.STUCK}
+        if action == "go_on":
             return contact is Contact.OTHER_VERSION
         return action != "close"
 

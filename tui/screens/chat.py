@@ -13,7 +13,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.worker import Worker
 
-from peerinfer.errors import PeerinferError
 from tui.asking import Asking
 from tui.chat.answer import AnswerProgress, RingWatch, instance_of, route, unready
 from tui.chat.conversation import Conversation, Settings, Turn
@@ -55,7 +54,7 @@ class ChatScreen(FaceScreen):
         yield Prompt(id="prompt")
 
     def on_mount(self) -> None:
-        """One can type at once."""
+        """One can type at once, also after a model was picked."""
         self.query_one(Prompt).focus()
 
     def mesh_changed(self) -> None:
@@ -64,8 +63,6 @@ class ChatScreen(FaceScreen):
         state = face_of(self).view.state
         if state is not None:
             self.query_one(ModelPicker).offer([one.model for one in state.instances], self.talks_to)
-        if self._asking is not None:
-            self._asking.look(state)
         self.query_one("#route", Picture).show_wrapped([self._route()])
 
     @property
@@ -95,10 +92,6 @@ class ChatScreen(FaceScreen):
     @on(Prompt.Sent)
     def sent(self, message: Prompt.Sent) -> None:
         """Asks what was typed."""
-        if self.is_answering:
-            face_of(self).tell("An answer is still coming: Escape stops it.")
-            return
-        self.query_one(Prompt).clear()
         self._conversation.ask(message.text)
         self.query_one("#transcript", VerticalScroll).mount(Question(message.text))
         self._ask()
@@ -108,6 +101,11 @@ class ChatScreen(FaceScreen):
         """Asks another model from now on."""
         face_of(self).chat_model = message.model
         self.mesh_changed()
+
+    @on(ModelPicker.Closed)
+    def closed(self) -> None:
+        """Letters are typed again, and are no commands."""
+        self.query_one(Prompt).focus()
 
     def action_stop(self) -> None:
         """Stops the answer that comes; what came of it stays."""
@@ -126,10 +124,13 @@ class ChatScreen(FaceScreen):
 
     def action_copy(self) -> None:
         """Copies the last answer to the clipboard of the terminal."""
-        text = self._conversation.last_answer
+        answers = self.query(Answer)
+        text = answers.last().text if answers else ""
         if text:
             face_of(self).copy_to_clipboard(text)
             face_of(self).tell("The answer was copied.")
+        else:
+            face_of(self).tell("There is no answer yet.")
 
     def action_settings(self) -> None:
         """Changes how answers are made."""
@@ -154,8 +155,12 @@ class ChatScreen(FaceScreen):
 
     def _ask(self) -> None:
         turn, shown = self._conversation.answer(), Answer()
-        body = self._conversation.request(self.talks_to, secrets.randbits(31))
-        self._asking = Asking(face_of(self), body, AnswerProgress(time.monotonic()), RingWatch(self.talks_to), shown)
+        instance = instance_of(face_of(self).view.state, self.talks_to)
+        model = self.talks_to or (instance.model if instance is not None else "")
+        body = self._conversation.request(model, secrets.randbits(31))
+        progress, watch = AnswerProgress(time.monotonic()), RingWatch(model)
+        self._asking = Asking(face_of(self), body, progress, watch, shown)
+        self.query_one(Prompt).is_locked = True  # also where Ctrl-R asks
         self._work = self.run_worker(partial(self._run, self._asking, turn), group="answer", exclusive=True)
 
     async def _run(self, asking: Asking, turn: Turn) -> None:
@@ -164,10 +169,8 @@ class ChatScreen(FaceScreen):
         transcript.anchor()
         try:
             await asking.run()
-        except PeerinferError as error:
-            asking.shown.note(f"{error} Ctrl-R asks again.")
         finally:
-            turn.text = asking.progress.shown
+            turn.text = asking.shown.text
+            self._conversation.ended()
             self._asking = None
-            await asking.end()
-            self.refresh_bindings()
+            self.query_one(Prompt).is_locked = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 from typing import ClassVar, Final
@@ -9,8 +10,7 @@ from typing import ClassVar, Final
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
-from textual.widgets import Digits, Static
+from textual.widgets import Digits
 
 from peerinfer.errors import PeerinferError
 from tui.face import face_of
@@ -21,6 +21,7 @@ from tui.widgets.picture import Picture
 from tui.widgets.plain import words
 from tui.words import SHORT_ID, harmless, name_of, sentence
 
+SETTLE_S: Final = 0.7
 URI_MAX: Final = 512
 """Characters of the link: addresses and a secret take a third of it."""
 
@@ -40,6 +41,8 @@ class InviteDialog(Dialog[None]):
         self._ends_at = 0.0
         self._asking: tuple[str, str] | None = None
         """Id and name of who knows the digits and waits."""
+        self._settled_at = 0.0
+        """From when on a key is meant for this question, and not for one that was just taken back."""
         self._is_open = False
         self._link = ""
 
@@ -52,6 +55,7 @@ class InviteDialog(Dialog[None]):
                 yield words("", id="left")
                 yield words("On the other machine press j, or type:", classes="hint")
                 yield words("", id="command")
+                yield words("", id="address")
                 yield words("", id="asking")
                 yield words("", id="outcome")
             yield Picture(id="qr")
@@ -82,24 +86,25 @@ class InviteDialog(Dialog[None]):
 
     def action_answer(self, answer: bool) -> None:
         """Lets in who asks, or does not."""
-        if self._asking is not None:
+        if self._asking is not None and time.monotonic() >= self._settled_at:
             node, name = self._asking
             self._ask(None)
             self.run_worker(partial(self._answer, node, name, answer), group="answer")
 
     async def _invite(self) -> None:
         face = face_of(self)
-        self._say("outcome", "")
+        self.say("outcome", "")
         try:
             async for message in face.follow("invite", {"wait": True, "confirm": True}):
                 if "result" in message:
                     joined = part(message, "result")
                     face.tell(f"{name_of(text(joined, 'name'), text(joined, 'node'))} is in the mesh.")
+                    self._close()
                     self.end()
                     return
                 self._take(part(message, "progress"))
         except PeerinferError as error:
-            self._say("outcome", f"{sentence(str(error))} Press i to invite again.")
+            self.say("outcome", f"{sentence(str(error))} Press i to invite again.")
         self._close()
 
     def _take(self, told: Told) -> None:
@@ -108,7 +113,8 @@ class InviteDialog(Dialog[None]):
             self._ask((node, name_of(text(asking, "name"), node)))
         elif gone := part(told, "withdrawn"):
             self._ask(None)
-            self._say("outcome", f"{name_of(text(gone, 'name'), text(gone, 'node'))} asks no longer.")
+            self._settled_at = time.monotonic() + SETTLE_S
+            self.say("outcome", f"{name_of(text(gone, 'name'), text(gone, 'node'))} asks no longer.")
         else:
             self._show_window(text(told, "code"), text(told, "uri")[:URI_MAX], number(told, "expires_s") or 0.0)
 
@@ -116,10 +122,12 @@ class InviteDialog(Dialog[None]):
         self._ends_at = time.monotonic() + expires_s
         spoken = f"{code[:3]}-{code[3:6]}"
         self.query_one("#digits", Digits).update(spoken.replace("-", " "))
-        self._say("command", f"peerinfer join {spoken}")
+        at = re.search(r"[?&]at=([^&]+)", uri)
+        self.say("command", f"peerinfer join {spoken}")
+        self.say("address", f"at {at[1]}" if at else "")
         self._link = uri
-        self.query_one("#qr", Picture).show(qr_rows(uri))
-        self._say("link", f"Where mDNS does not reach: {uri}")
+        self.query_one("#qr", Picture).show(qr_rows(uri) if uri else [])
+        self.say("link", f"Where mDNS does not reach: {uri}")
         self._count_down()
         self.refresh_bindings()
 
@@ -129,7 +137,7 @@ class InviteDialog(Dialog[None]):
         if asking is not None:
             node, name = asking
             question = f"{name} ({node[:SHORT_ID]}) knows the digits. Let it in? y or n"
-        self._say("asking", question)
+        self.say("asking", question)
         self.refresh_bindings()
 
     async def _answer(self, node: str, name: str, answer: bool) -> None:
@@ -138,21 +146,19 @@ class InviteDialog(Dialog[None]):
         except PeerinferError as error:
             face_of(self).complain(error)
         if not answer:
-            self._say("outcome", f"{name} was not let in; the invitation stays open.")
+            self.say("outcome", f"{name} was not let in; the invitation stays open.")
 
     def _count_down(self) -> None:
         left = self._ends_at - time.monotonic()
         if self._is_open and left > 0:
-            self._say("left", f"open for {left:.0f} more seconds")
+            self.say("left", f"open for {left:.0f} more seconds")
 
     def _close(self) -> None:
         self._is_open = False
         self._ask(None)
         self.query_one("#digits", Digits).update("")
         self.query_one("#qr", Picture).show([])
-        self._say("left", "closed")
-        self._say("command", "")
-        self._say("link", "")
-
-    def _say(self, where: str, text: str) -> None:
-        self.query_one(f"#{where}", Static).update(Content(text))
+        self.say("left", "closed")
+        self.say("command", "")
+        self.say("link", "")
+        self.say("address", "")

@@ -17,7 +17,7 @@ from tui.face import face_of
 from tui.mesh.told import part, text
 from tui.screens.dialog import Dialog
 from tui.widgets.plain import words
-from tui.words import harmless, name_of, sentence
+from tui.words import harmless, name_of
 
 TRUST: Final = (
     "Every machine that runs layers of a request can read that request and its answer: "
@@ -68,12 +68,18 @@ class JoinDialog(Dialog[None]):
         text += f" ({silent} more do not invite now)" if silent else ""
         self.query_one("#nearby-text", Static).update(Content(text))
         if inviting != self._inviting:
+            chosen = self._chosen
             self._inviting = inviting
             choices = self.query_one("#nearby", OptionList)
             choices.clear_options()
             choices.add_options([Option(Content(harmless(each.address))) for each in inviting])
-            choices.highlighted = 0 if inviting else None
+            choices.highlighted = _index_of(chosen, inviting)
             choices.display = len(inviting) > 0
+
+    @property
+    def _chosen(self) -> Neighbour | None:
+        at = self.query_one("#nearby", OptionList).highlighted
+        return self._inviting[at] if at is not None and at < len(self._inviting) else None
 
     @on(OptionList.OptionSelected)
     def chosen(self) -> None:
@@ -87,9 +93,9 @@ class JoinDialog(Dialog[None]):
         is_link = "://" in code
         host = "" if is_link else typed.strip() or self._host()
         if not code or (not is_link and not host):
-            self._say("Type the digits of a mesh that is listed, or digits and HOST:PORT, or paste the link.")
+            self.say("outcome", "Choose a mesh above and type its digits, or digits and HOST:PORT, or paste the link.")
             return
-        self._say("Joining…")
+        self.say("outcome", "Joining…")
         self.run_worker(partial(self._join, code, host), group="join", exclusive=True)
 
     async def _join(self, code: str, host: str) -> None:
@@ -102,18 +108,21 @@ class JoinDialog(Dialog[None]):
                     face.tell(f"This machine is now in the mesh of {who}.")
                     self.end()
                     return
-                self._say(text(part(message, "progress"), "text"))
+                self.say("outcome", text(part(message, "progress"), "text"))
         except PeerinferError as error:
-            self._say(str(error))
+            self.say("outcome", str(error))
 
     def _host(self) -> str:
         """The pairing address of the mesh that is chosen."""
-        at = self.query_one("#nearby", OptionList).highlighted
-        if at is None or at >= len(self._inviting):
+        chosen = self._chosen
+        if chosen is None:
             return ""
-        chosen = self._inviting[at]
         host, _, port = chosen.address.rpartition(":")
         return f"{host}:{chosen.pairing_port or port}"
 
-    def _say(self, text: str) -> None:
-        self.query_one("#outcome", Static).update(Content(sentence(text)))
+
+def _index_of(chosen: Neighbour | None, inviting: list[Neighbour]) -> int | None:
+    """Where the mesh that was chosen stands now. The only one is chosen by itself, but never instead of another."""
+    if chosen is None:
+        return 0 if len(inviting) == 1 else None
+    return next((at for at, each in enumerate(inviting) if each.address == chosen.address), None)

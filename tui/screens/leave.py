@@ -20,8 +20,14 @@ class LeaveDialog(Dialog[str]):
         Binding("s", "choose('stop')", "Stop it"),
     ]
 
+    def __init__(self, *, is_pulling: bool = False) -> None:
+        super().__init__()
+        self._is_pulling = is_pulling
+
     def body(self) -> ComposeResult:
         """See `Dialog`."""
+        if self._is_pulling:
+            yield words("A model is being pulled here: that ends with this face, and goes on from there next time.")
         yield words("k  It stays in the background: it answers, and runs its layers for the other machines.")
         yield words("s  It stops: its layers go to other machines, or the models that need them stop.")
         yield words("Escape goes back.", classes="hint")

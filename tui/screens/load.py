@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Final
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.content import Content
-from textual.widgets import Input, Select, Static
+from textual.widgets import Input, Select
 
 from tui.screens.dialog import Dialog
 from tui.widgets.plain import words
@@ -61,7 +60,7 @@ class LoadDialog(Dialog[dict[str, Any]]):
             if not text:
                 continue
             if not text.isdecimal() or int(text) < 1:
-                self.query_one("#outcome", Static).update(Content(f"{text} is not a whole number from 1."))
+                self.say("outcome", f"{text} is not a whole number from 1.")
                 return
             wish[name] = int(text)
         self.dismiss(wish)

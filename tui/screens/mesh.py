@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 
 from tui.face import face_of
 from tui.mesh.hops import main_instance
@@ -35,7 +36,8 @@ class MeshScreen(FaceScreen):
         """See `FaceScreen`."""
         with GraphScroll(id="graph-room"):
             yield MeshGraph(id="graph")
-        yield RingPanel(id="ring")
+        with VerticalScroll(id="ring-room", can_focus=False):
+            yield RingPanel(id="ring")
         yield EventLog(id="events")
 
     def on_mount(self) -> None:
@@ -52,9 +54,9 @@ class MeshScreen(FaceScreen):
             return
         instance = main_instance(state, face.chosen)
         is_active = instance is not None and face.view.rates.now(instance.id, now) > 0
+        self.query_one(RingPanel).look(state, instance, face.view.rates, now, tall=not self.has_class("-short"))
         room = self.query_one(GraphScroll).scrollable_content_region
         self.query_one(MeshGraph).look(Look(state, instance, is_active=is_active), room.width, room.height)
-        self.query_one(RingPanel).look(state, instance, face.view.rates, now, tall=not self.has_class("-short"))
 
     def action_next_model(self) -> None:
         """Looks at the next loaded model."""

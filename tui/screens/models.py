@@ -41,13 +41,15 @@ class ModelsScreen(FaceScreen):
         Binding("d", "delete", "Delete"),
         Binding("c", "chat", "Chat"),
         Binding("r", "refresh", "Refresh", show=False),
-        Binding("escape", "give_up", "Stop pulling", show=False),
+        Binding("escape", "give_up", "Stop pulling"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._told: list[Told] = []
         self._shelf: list[ShelfModel] = []
+        self._rows: list[ShelfModel] = []
+        """As they stand in the table."""
         self._plans: dict[str, Told] = {}
         """By digest."""
 
@@ -60,7 +62,7 @@ class ModelsScreen(FaceScreen):
         yield Tasks(id="tasks")
 
     def on_mount(self) -> None:
-        """Asks what there is."""
+        """Makes the table ready."""
         table = self._table()
         for column in COLUMNS:
             table.add_column(column, key=column)
@@ -85,7 +87,7 @@ class ModelsScreen(FaceScreen):
     def pointed(self) -> ShelfModel | None:
         """The model of the row that is pointed at."""
         row = self._table().cursor_row
-        return self._shelf[row] if 0 <= row < len(self._shelf) else None
+        return self._rows[row] if 0 <= row < len(self._rows) else None
 
     # ---- keys
 
@@ -110,7 +112,10 @@ class ModelsScreen(FaceScreen):
         async def unload() -> None:
             await face_of(self).act("unload", {"model": model.name})
 
-        face_of(self).in_background(unload, f"unload {model.name}")
+        question = ConfirmDialog(f"Unload {harmless(model.name)} on all machines?", "Answers that come from it end.")
+        face_of(self).push_screen(
+            question, lambda yes: face_of(self).in_background(unload, f"unload {model.name}") if yes else None
+        )
 
     def action_pull(self) -> None:
         """Fetches a model, after asking which."""
@@ -137,9 +142,15 @@ class ModelsScreen(FaceScreen):
         if self.pointed is not None:
             face_of(self).talk(model=self.pointed.name)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is something to stop only while something is pulled."""
+        del parameters
+        return action != "give_up" or self.query_one(Tasks).is_pulling
+
     def action_give_up(self) -> None:
-        """Stops what is being pulled."""
-        self.query_one(Tasks).cancel()
+        """Stops what is being pulled, after asking."""
+        question = ConfirmDialog("Stop pulling?", "What came is kept, and the next pull goes on from there.")
+        face_of(self).push_screen(question, lambda yes: self.query_one(Tasks).cancel() if yes else None)
 
     @on(DataTable.RowHighlighted)
     def highlighted(self) -> None:
@@ -184,13 +195,18 @@ class ModelsScreen(FaceScreen):
         return cast("DataTable[Text]", self.query_one("#models", DataTable))  # pyright: ignore[reportUnknownMemberType]
 
     def _fill(self) -> None:
-        table = self._table()
+        """Writes the table anew; the model that was pointed at stays so, wherever its row is now."""
+        table, before = self._table(), self.pointed
         row = table.cursor_row
+        if before is not None:
+            same = ((each.name, each.digest) == (before.name, before.digest) for each in self._shelf)
+            row = next((at for at, is_same in enumerate(same) if is_same), row)
+        self._rows = list(self._shelf)
         table.clear()
-        for model in self._shelf:
+        for model in self._rows:
             table.add_row(*self._cells(model))
-        if self._shelf:
-            table.move_cursor(row=min(row, len(self._shelf) - 1), animate=False)
+        if self._rows:
+            table.move_cursor(row=min(row, len(self._rows) - 1), animate=False)
 
     def _cells(self, model: ShelfModel) -> list[Text]:
         told = self._plans.get(model.digest)

@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Checkbox, Input, Static, TextArea
+from textual.widgets import Checkbox, Input, TextArea
 
 from tui.chat.conversation import Settings, read_settings
 from tui.screens.dialog import Dialog
@@ -46,7 +46,9 @@ class SettingsDialog(Dialog[Settings]):
         for name, label in _FIELDS:
             yield words(label, classes="label")
             yield Input(values[name], id=name, max_length=32, compact=True)
-        yield Checkbox(Content("Private: only on this machine, or not at all"), known.private, id="private")
+        yield Checkbox(
+            Content("Private: only on this machine, or not at all"), known.private, id="private", compact=True
+        )
         yield words("Ctrl-S takes them, Escape leaves them as they were.", id="outcome")
 
     @on(Input.Submitted)
@@ -57,6 +59,6 @@ class SettingsDialog(Dialog[Settings]):
         try:
             settings = read_settings(typed, self.query_one("#private", Checkbox).value)
         except ValueError as error:
-            self.query_one("#outcome", Static).update(Content(str(error)))
+            self.say("outcome", str(error))
             return
         self.dismiss(settings)

@@ -59,6 +59,11 @@ class MeshGraph(Picture, can_focus=True):
         self._drawn = draw_graph(self._look, *self._room)
         self.show(self._drawn.rows)
 
+    def fit(self, width: int, height: int) -> None:
+        """Draws what it shows in a view of another size."""
+        if self._look is not None:
+            self.look(self._look, width, height)
+
     def action_point(self, x: int, y: int) -> None:
         """Points at the next node in a direction."""
         here = self._drawn.places.get(self.pointed)
@@ -100,6 +105,11 @@ class MeshGraph(Picture, can_focus=True):
 
 class GraphScroll(VerticalScroll, can_focus=False):
     """Room for a graph that is taller than the terminal."""
+
+    def on_resize(self) -> None:
+        """More or less room is another picture."""
+        region = self.scrollable_content_region
+        self.query_one(MeshGraph).fit(region.width, region.height)
 
     def on_mesh_graph_pointed(self, message: MeshGraph.Pointed) -> None:
         """Brings the card into view."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.timer import Timer
 from textual.widgets import Markdown, Static
-from textual.widgets.markdown import MarkdownStream
 
 from tui.widgets.plain import words
 from tui.words import prose, sentence
+
+DRAW_S: Final = 0.15
+"""Between two drawings of an answer. A long block of code is coloured anew at each: at every token that took a core."""
 
 
 class Question(Static):
@@ -20,17 +27,19 @@ class Question(Static):
 
 
 class Answer(Vertical):
-    """What a model says. Pieces that come faster than they can be drawn are drawn together."""
+    """What a model says. Pieces are drawn together, a few times a second, however fast they come."""
 
     def __init__(self) -> None:
         super().__init__(classes="answer")
         self.text = ""
-        """As it came, and is shown."""
-        self._said = Markdown("", open_links=False, classes="said")
+        """All that came, made harmless."""
+        self._raw = ""
+        self._drawn = ""
+        self._said = Markdown("", open_links=False, classes="said", parser_factory=parser)
         self._notes = words("", classes="notes")
         self._foot = words("", classes="footnote")
         self._noted: list[str] = []
-        self._stream: MarkdownStream | None = None
+        self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """The text, what happened to it, how it came."""
@@ -38,24 +47,29 @@ class Answer(Vertical):
         yield self._notes
         yield self._foot
 
-    async def show(self, text: str) -> None:
-        """Shows all of the text so far: what is new is appended, unless it begins otherwise."""
-        if text == self.text:
-            return
-        if text.startswith(self.text):
-            if self._stream is None:
-                self._stream = Markdown.get_stream(self._said)
-            await self._stream.write(prose(text[len(self.text) :]))
+    def show(self, text: str) -> None:
+        """Shows all of the text so far, soon: what is new is appended, unless it begins otherwise."""
+        if text.startswith(self._raw):
+            self.text += prose(text[len(self._raw) :])
         else:
-            await self.settle()
-            await self._said.update(prose(text))
-        self.text = text
+            self.text = prose(text)
+        self._raw = text
+        if self._timer is None and self.is_attached:
+            self._timer = self.set_timer(DRAW_S, self.settle)
 
     async def settle(self) -> None:
         """Draws what is still waiting."""
-        if self._stream is not None:
-            stream, self._stream = self._stream, None
-            await stream.stop()
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        text, drawn = self.text, self._drawn
+        if text == drawn or not self.is_attached:
+            return
+        self._drawn = text
+        if text.startswith(drawn):
+            await self._said.append(text[len(drawn) :])
+        else:
+            await self._said.update(text)
 
     def note(self, text: str) -> None:
         """Adds a line on what happened while it came."""
@@ -65,3 +79,17 @@ class Answer(Vertical):
     def foot(self, text: str) -> None:
         """Says how it comes, or came."""
         self._foot.update(Content(sentence(text)))
+
+
+def parser() -> MarkdownIt:
+    """As Textual's own, but what entities such as `&#8238;` stand for is made harmless, too."""
+    markdown = MarkdownIt("gfm-like")
+    markdown.core.ruler.push("harmless", _make_harmless)
+    return markdown
+
+
+def _make_harmless(state: StateCore) -> None:
+    for token in state.tokens:
+        token.content = prose(token.content)
+        for child in token.children or ():
+            child.content = prose(child.content)

@@ -25,6 +25,9 @@ class ModelPicker(Horizontal):
             super().__init__()
             self.model = model
 
+    class Closed(Message):
+        """The list closed, whatever was picked."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._offered: list[str] = []
@@ -34,9 +37,17 @@ class ModelPicker(Horizontal):
         yield words("Model", classes="label")
         yield Select[str]([], prompt="the one that is loaded", compact=True)
 
+    def on_mount(self) -> None:
+        """Hears when the list closes."""
+        self.watch(self._select(), "expanded", self._expanded, init=False)
+
+    def _expanded(self, is_open: bool) -> None:
+        if not is_open:
+            self.post_message(self.Closed())
+
     def offer(self, models: list[str], chosen: str) -> None:
         """Offers `models`; `chosen` is the one that is asked now."""
-        offered = sorted(set(models))
+        offered = sorted({*models, chosen} - {""})
         select = self._select()
         if offered != self._offered:
             self._offered = offered

@@ -60,7 +60,7 @@ class Picture(Widget):
 
     def on_resize(self) -> None:
         """Another width breaks lines elsewhere."""
-        if self._whole:
+        if self._whole:  # else it was drawn for its size, or is empty
             self.show_wrapped(self._whole)
 
     @property

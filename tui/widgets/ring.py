@@ -28,7 +28,7 @@ class RingPanel(Picture):
             self.show(wrapped([(NOTHING, Role.FAINT)], max(8, self.size.width)))
             return
         width = max(8, self.size.width)
-        rows = [headline(instance, state, rates.now(instance.id, now)), *_reason(instance, width)]
+        rows = [*wrapped(headline(instance, state, rates.now(instance.id, now)), width), *_reason(instance, width)]
         figures = _charts(instance, rates, now, width, 3 if tall else 1)
         self.show([*rows, *figures, *strip(instance, state, width), *table(instance, state, width)])
 

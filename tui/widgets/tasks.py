@@ -49,6 +49,11 @@ class Tasks(Picture):
         self._draw()
         task.worker = self.run_worker(partial(self._follow, task, action, body, done), group="tasks")
 
+    @property
+    def is_pulling(self) -> bool:
+        """Whether something is pulled that ends with this face."""
+        return any(task.is_pull and not task.error for task in self._tasks)
+
     def cancel(self) -> None:
         """Stops what is being pulled; what came of it is kept for the next time. Loads go on."""
         for task in self._tasks:
@@ -71,7 +76,8 @@ class Tasks(Picture):
             self._draw()
 
     def _draw(self) -> None:
-        self.show([_row(task) for task in self._tasks])
+        self.show_wrapped([_row(task) for task in self._tasks])
+        self.screen.refresh_bindings()
 
 
 def _take(task: _Task, told: Told) -> None:

@@ -16,6 +16,7 @@ CONTACTS: Final = {
     Contact.LIVE: ("live", Role.GOOD),
     Contact.LOST: ("the node does not answer: this is what was known last", Role.BAD),
     Contact.ABSENT: ("no node runs here", Role.BAD),
+    Contact.STUCK: ("the node cannot be followed", Role.BAD),
     Contact.OTHER_VERSION: ("another version", Role.WARNING),
 }
 
