@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 
 from peerinfer.control import codec
 from peerinfer.control.codec import decode_event, decode_state, encode_event, encode_state
-from peerinfer.control.events import ClusterEvent, LinkMeasured, MemberAppeared, MemberLeft
+from peerinfer.control.events import ClusterEvent, LinkMeasured, MemberAppeared, MemberLeft, SnapshotReceived
+from peerinfer.control.observer import report_of
 from peerinfer.control.state import ClusterLink, ClusterMember, ClusterState, Liveness, NodeReport
 from peerinfer.errors import BadFrame, PeerinferError
+from peerinfer.gossip.snapshot import Device, HeldStage, Snapshot
+from peerinfer.gossip.snapshot_codec import decode_snapshot, encode_snapshot
+from peerinfer.net.frames import Epoch
 from tests.control import histories
 
 STATE = ClusterState(
@@ -177,3 +181,43 @@ def test_what_is_not_finite_is_never_sent() -> None:
 def test_appearing_shows_its_fields_by_name() -> None:
     shown = as_json(encode_event(MemberAppeared("a", "attic", Liveness.GONE)))
     assert shown == {"type": "member_appeared", "node": "a", "name": "attic", "state": "gone"}
+
+
+measures = st.floats(0, 1e30)
+signed = st.floats(-1e30, 1e30)
+told_devices = st.builds(
+    Device,
+    st.just("cpu"),
+    st.just("A processor"),
+    utilisation=st.none() | measures,
+    temperature_c=st.none() | signed,
+    power_w=st.none() | measures,
+    clock_mhz=st.none() | measures,
+)
+
+
+@given(
+    st.lists(told_devices, max_size=3),
+    st.none() | measures,
+    st.lists(
+        st.builds(
+            HeldStage,
+            st.just("a" * 32),
+            st.just(Epoch(1, "b" * 32, 2)),
+            st.integers(0, 9),
+            st.just("ready"),
+            measures,
+            measures,
+            measures,
+            st.integers(0, 9),
+            measures,
+        ),
+        max_size=2,
+    ),
+)
+def test_what_gossip_lets_in_can_be_told(devices: list[Device], charge: float | None, stages: list[HeldStage]) -> None:
+    """A reader who cannot read one member's snapshot would see none of the mesh."""
+    snapshot = Snapshot("desk", "0.1.0", 10, 5, tuple(devices), battery_percent=charge, stages=tuple(stages))
+    let_in = decode_snapshot(encode_snapshot(snapshot))
+    event = SnapshotReceived("a", report_of(let_in))
+    assert decode_event(encode_event(event).encode()) == event

@@ -15,7 +15,7 @@ from tests.tui.fake_daemon import FakeDaemon
 from tui.app import PeerinferApp
 from tui.feed import Contact
 
-WAIT_S = 20.0
+WAIT_S = 6.0
 SIZE = (80, 24)
 KEYS = {" ": "space", "-": "minus", ".": "full_stop", ":": "colon", "\n": "ctrl+j"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,20 @@ from peerinfer.config import Listen
 from peerinfer.control.chronicle import Chronicle
 from peerinfer.control.events import ClusterEvent
 from peerinfer.control.state import ClusterState
-from tests.api.fakes import FakeChat, FakeNode
+from peerinfer.pipeline.requests import ChatRequest
+from tests.api.fakes import FakeAnswer, FakeChat, FakeNode
+
+
+class AnyChat(FakeChat):
+    """Has every model."""
+
+    async def open(self, request: ChatRequest) -> FakeAnswer:
+        self.requests.append(request)
+        asked = len(self.requests)
+        try:
+            return await super().open(replace(request, model=""))
+        finally:
+            del self.requests[asked:]
 
 
 class FakeDaemon:
@@ -23,7 +37,7 @@ class FakeDaemon:
     def __init__(self, home: Path, state: ClusterState, version: str = peerinfer.__version__) -> None:
         self.home = home
         self.node = FakeNode(chronicle=Chronicle(state))
-        self.chat = FakeChat()
+        self.chat = AnyChat()
         self._version = version
         self._token = ensure_token(home)
         self._server: ApiServer | None = None

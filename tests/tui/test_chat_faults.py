@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from textual.widgets import Select
 
 from peerinfer.control.events import InstancesChanged
 from peerinfer.control.state import InstanceState
 from peerinfer.errors import ContextExceeded, LinkDown, PeerinferError, QueueFull, StageLost
 from tests.api.fakes import Script
-from tests.tui.conftest import Office, Seat
+from tests.tui.conftest import KEYS, Office, Seat
 from tests.tui.scenes import five_nodes
 from tui.widgets.message import Answer
+from tui.widgets.prompt import Prompt
 
 
 async def ask(seat: Seat, text: str = "why") -> None:
@@ -21,15 +23,30 @@ async def ask(seat: Seat, text: str = "why") -> None:
     await seat.press("enter")
 
 
-@pytest.mark.parametrize("error", [ContextExceeded("The prompt is too long: shorten it."), PeerinferError("A fault.")])
-async def test_an_error_at_once_is_told_and_the_chat_goes_on(office: Office, error: PeerinferError) -> None:
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [(ContextExceeded("The prompt is too long."), "Ctrl-N begins"), (PeerinferError("A fault."), "Ctrl-R asks again")],
+)
+async def test_an_error_at_once_is_told_and_the_chat_goes_on(
+    office: Office, error: PeerinferError, advice: str
+) -> None:
     async with office.seat(five_nodes()) as seat:
         seat.daemon.chat.script = Script(refusal=error)
         await ask(seat)
-        await seat.sees(str(error).partition(":")[0], "Ctrl-R asks again")
+        await seat.sees(str(error), advice, "broken off")
         seat.daemon.chat.script = Script(pieces=("Well.",))
         await seat.press("ctrl+r")
         await seat.sees("Well.")
+        seat.daemon.chat.script = Script(refusal=error)
+        await seat.type("so long")
+        await seat.press("enter")
+        await seat.sees("so long", str(error))
+        seat.daemon.chat.script = Script(pieces=("Fine.",))
+        await seat.type("hi")
+        await seat.press("enter")
+        await seat.sees("Fine.")
+        said = [(each.role, each.content) for each in seat.daemon.chat.requests[-1].messages]
+        assert said == [("user", "why"), ("assistant", "Well."), ("user", "hi")]
 
 
 @pytest.mark.parametrize("error", [StageLost("A stage was lost."), LinkDown("No link."), QueueFull("Too many ask.")])
@@ -99,3 +116,59 @@ async def test_text_that_is_no_markdown_does_no_harm(office: Office, text: str) 
         await seat.type("and")
         await seat.press("enter")
         await seat.sees("Fine.")
+
+
+async def test_what_is_typed_before_and_after_enter_stays_apart(office: Office) -> None:
+    async with office.seat(five_nodes()) as seat:
+        seat.daemon.chat.script = Script(pieces=("On ", "and on"), hang=True)
+        await seat.press("f2")
+        keys = [KEYS.get(letter, letter) for letter in "hello there"]
+        await seat.pilot.press(*keys, "enter", *"next")
+        await seat.sees("On and on")
+        assert seat.daemon.chat.requests[0].messages[-1].content == "hello there"
+        assert seat.app.screen.query_one(Prompt).text == "next"
+        await seat.press("enter")
+        await seat.sees("An answer is still coming")
+        assert seat.app.screen.query_one(Prompt).text == "next"
+        assert len(seat.daemon.chat.requests) == 1
+
+
+async def test_an_answer_goes_on_while_a_person_watches_the_mesh(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.asking.PAUSES_S", (0.01,))
+    state = five_nodes()
+    moving = replace(state.instances[0], state=InstanceState.LOADING)
+    async with office.seat(replace(state, instances=(moving,))) as seat:
+        seat.daemon.chat.script = Script(pieces=("One, ",), error=StageLost("Lost."))
+        await ask(seat)
+        await seat.sees("waits for its layers")
+        await seat.press("f1")
+        seat.daemon.chat.script = Script(pieces=("One, ", "two."))
+        seat.daemon.tell(InstancesChanged(state.instances))
+        await seat.until(lambda: len(seat.daemon.chat.requests) == 2)
+        await seat.press("f2")
+        await seat.sees("One, two.", "The answer goes on.")
+
+
+async def test_what_is_copied_has_nothing_that_a_terminal_obeys(office: Office) -> None:
+    async with office.seat(five_nodes()) as seat:
+        await seat.press("f2", "ctrl+y")
+        await seat.sees("There is no answer yet.")
+        seat.daemon.chat.script = Script(pieces=("a\x1b[31mb\x1b]0;own\x07", "\u202egnp\u2066x\r &#8238;end"))
+        await seat.type("go")
+        await seat.press("enter")
+        await seat.sees("tokens/s", "end")
+        await seat.press("ctrl+y")
+        assert seat.app.clipboard == "a[31mb]0;owngnpx &#8238;end"
+        assert "\u202e" not in seat.screen
+
+
+async def test_after_a_model_was_picked_letters_are_typed_and_no_commands(office: Office) -> None:
+    async with office.seat(five_nodes()) as seat:
+        await seat.press("f2", "ctrl+l")
+        await seat.until(lambda: seat.app.screen.query_one(Select).expanded)
+        await seat.press("escape")
+        await seat.until(lambda: seat.app.focused is seat.app.screen.query_one(Prompt))
+        await seat.type("ti")
+        assert seat.app.screen.query_one(Prompt).text == "ti"

@@ -140,3 +140,20 @@ async def test_starting_gives_the_home_to_the_command(tmp_path: Path) -> None:
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     said = await start_daemon(tmp_path, ("--name=x",), (sys.executable, str(script)))
     assert said == str(["--home", str(tmp_path), "--name=x"])
+
+
+async def test_a_version_that_cannot_be_understood_is_told_as_one(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peerinfer.api.events.encode_state", lambda _state: '{"another": "shape"}')
+    async with FakeDaemon(office.folder, one_node(), "9.9.9"), office.alone() as seat:
+        await seat.sees("runs version 9.9.9 of peerinfer", "r stops it and starts it anew in this version")
+
+
+async def test_a_node_that_cannot_be_followed_is_not_called_absent(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.feed.PATIENCE_S", 0.5)
+    monkeypatch.setattr("peerinfer.api.events.encode_state", lambda _state: '{"another": "shape"}')
+    async with FakeDaemon(office.folder, one_node()), office.alone() as seat:
+        await seat.sees("the node cannot be followed", "ClusterState.node is missing", "r stops it and starts it anew;")

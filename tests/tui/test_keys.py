@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from peerinfer.api.actions import Asking
-from peerinfer.control.events import NeighboursChanged
+from peerinfer.control.events import LeaderChanged, NeighboursChanged
 from peerinfer.control.state import Instance, InstanceState, Neighbour
 from tests.tui.conftest import Office, Seat
 from tests.tui.scenes import DESK, LAP, MAC, OLD, five_nodes, one_node
+from tests.tui.test_looks import READABLE, contrast, styles
 from tui.screens.chat import ChatScreen
 from tui.screens.mesh import MeshScreen
 from tui.screens.models import ModelsScreen
@@ -157,7 +158,7 @@ async def test_meshes_that_come_while_one_joins_are_listed(office: Office) -> No
         await seat.sees("No mesh nearby invites")
         await seat.type("482-913")
         await seat.press("enter")
-        await seat.sees("Type the digits of a mesh that is listed")
+        await seat.sees("Choose a mesh above")
         await seat.type(" 10.0.0.7:41")
         await seat.press("enter")
         await seat.sees("now in the mesh of desk")
@@ -270,3 +271,47 @@ async def test_keys_of_screens_do_nothing_under_a_dialog(office: Office) -> None
         await seat.sees("keep running?")
         await seat.press("escape")
         await seat.until(lambda: isinstance(seat.app.screen, MeshScreen))
+
+
+async def test_the_mesh_that_was_chosen_stays_chosen_while_others_come_and_go(office: Office) -> None:
+    near, far = Neighbour("192.168.1.30:8643", True, 7), Neighbour("10.0.0.9:8643", True, 5)
+    async with office.seat(replace(one_node(), neighbours=(near,)), (120, 40)) as seat:
+        await seat.press("j")
+        await seat.sees("192.168.1.30:8643")
+        await seat.type("482-913")
+        seat.daemon.tell(NeighboursChanged((far, near)))
+        await seat.sees("10.0.0.9:8643")
+        seat.daemon.tell(NeighboursChanged((far,)))
+        await seat.misses("192.168.1.30:8643")
+        await seat.press("enter")
+        await seat.sees("Choose a mesh above")
+        seat.daemon.tell(NeighboursChanged((far, near)))
+        await seat.sees("192.168.1.30:8643")
+        await seat.press("shift+tab", "down", "down", "enter", "enter")
+        await seat.sees("now in the mesh of desk")
+        assert seat.daemon.node.joined[-1].host == "192.168.1.30:7"
+
+
+async def test_what_ends_under_another_dialog_leaves_that_one_alone(office: Office) -> None:
+    async with office.seat(one_node(), (120, 40)) as seat:
+        await seat.press("i")
+        await seat.sees("peerinfer join 482-913")
+        await seat.press("ctrl+q")
+        await seat.sees("keep running?")
+        seat.daemon.node.joiner.set()
+        await seat.sees("lap is in the mesh.", "keep running?")
+        await seat.press("escape")
+        await seat.misses("keep running?")
+        await seat.misses("Invite a machine")
+        assert isinstance(seat.app.screen, MeshScreen)
+
+
+async def test_the_log_is_written_anew_in_another_theme(office: Office) -> None:
+    async with office.seat(five_nodes(), (120, 40)) as seat:
+        seat.daemon.tell(LeaderChanged(None, None))
+        await seat.sees("Nobody leads the mesh.")
+        await seat.press("t")
+        await seat.pilot.pause(0.1)
+        lines = [line for line in styles(seat) if "Nobody leads the mesh." in line[0]]
+        assert len(lines) == 1
+        assert contrast(*lines[0][1:]) >= READABLE

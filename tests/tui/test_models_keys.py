@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from peerinfer.control.events import SnapshotReceived
+from peerinfer.control.state import ModelFile
 from peerinfer.errors import StageLost
 from tests.api.fakes import MODEL
 from tests.tui.conftest import Office
 from tests.tui.scenes import five_nodes, one_node
 from tui.screens.chat import ChatScreen
+from tui.screens.models import ModelsScreen
 
 
 async def test_l_loads_with_what_was_typed_and_shows_progress(office: Office) -> None:
@@ -47,6 +50,8 @@ async def test_u_unloads_what_is_loaded(office: Office) -> None:
         await seat.press("f3")
         await seat.sees(MODEL, "ready")
         await seat.press("u")
+        await seat.sees(f"Unload {MODEL} on all machines?")
+        await seat.press("y")
         await seat.until(lambda: MODEL not in seat.daemon.node.loaded)
         await seat.press("down", "u")
         await seat.sees("It is not loaded.")
@@ -61,6 +66,8 @@ async def test_p_pulls_and_escape_stops_it(office: Office) -> None:
         await seat.press("enter")
         await seat.sees("Pulling big.gguf", "25 %", "0.5/2.0 GB")
         await seat.press("escape")
+        await seat.sees("Stop pulling?")
+        await seat.press("y")
         await seat.until(lambda: seat.daemon.node.given_up == ["big"])
         await seat.misses("Pulling big.gguf")
 
@@ -126,3 +133,31 @@ async def test_a_load_is_taken_by_ctrl_s_and_wrong_numbers_are_told(office: Offi
         await seat.sees("0 is not a whole number from 1.")
         await seat.press("backspace", "ctrl+s")
         await seat.until(lambda: [wish.context for wish in seat.daemon.node.loads] == [0])
+
+
+async def test_the_model_that_is_pointed_at_stays_so_when_others_come(office: Office) -> None:
+    async with office.seat(one_node(), (120, 40)) as seat:
+        await seat.press("f3")
+        await seat.sees(MODEL, "qwen3:4b")
+        await seat.press("down", "down")
+        screen = seat.app.screen
+        assert isinstance(screen, ModelsScreen)
+        await seat.until(lambda: screen.pointed is not None and screen.pointed.name == "qwen3:4b")
+        member = one_node().members[0]
+        assert member.report is not None
+        more = (ModelFile("aaa:1b", "0" * 64, 5), *member.report.models)
+        seat.daemon.tell(SnapshotReceived(member.id, replace(member.report, models=more)))
+        await seat.sees("aaa:1b")
+        assert screen.pointed is not None
+        assert screen.pointed.name == "qwen3:4b"
+
+
+async def test_leaving_says_that_a_pull_ends(office: Office) -> None:
+    async with office.seat(one_node(), (100, 40)) as seat:
+        seat.daemon.node.slow_load = True
+        await seat.press("f3", "p")
+        await seat.type("big")
+        await seat.press("enter")
+        await seat.sees("Pulling big.gguf")
+        await seat.press("f1", "q")
+        await seat.sees("A model is being pulled here")

@@ -173,4 +173,5 @@ class ChatScreen(FaceScreen):
             turn.text = asking.shown.text
             self._conversation.ended()
             self._asking = None
-            self.query_one(Prompt).is_locked = False
+            for prompt in self.query(Prompt):  # none if the app is leaving
+                prompt.is_locked = False

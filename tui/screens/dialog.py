@@ -59,7 +59,7 @@ class Dialog(ModalScreen[T], Generic[T]):
         self._go_if_over()
 
     def _go_if_over(self) -> None:
-        if self._is_over and self.is_current:
+        if self._is_over and self.is_active:
             self.dismiss(None)
 
     def say(self, where: str, text: str) -> None:

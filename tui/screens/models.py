@@ -46,7 +46,8 @@ class ModelsScreen(FaceScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: list[Told] = []
+        self._told: list[Told] | None = None
+        """What the daemon has; None until it said."""
         self._shelf: list[ShelfModel] = []
         self._rows: list[ShelfModel] = []
         """As they stand in the table."""
@@ -77,7 +78,7 @@ class ModelsScreen(FaceScreen):
         """See `FaceScreen`."""
         super().mesh_changed()
         state = face_of(self).view.state
-        shelf = shelf_of(self._told, state) if state is not None else []
+        shelf = shelf_of(self._told, state) if state is not None and self._told is not None else []
         if shelf != self._shelf:
             self._shelf = shelf
             self._fill()

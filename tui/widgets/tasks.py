@@ -76,6 +76,8 @@ class Tasks(Picture):
             self._draw()
 
     def _draw(self) -> None:
+        if not self.is_attached:  # the app is leaving
+            return
         self.show_wrapped([_row(task) for task in self._tasks])
         self.screen.refresh_bindings()
 
