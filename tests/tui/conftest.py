@@ -62,6 +62,15 @@ class Seat:
         await self.until(lambda: text not in self.screen)
 
 
+async def settle(seat: Seat) -> None:
+    """Until what is shown stays: plans are asked for one by one, and redraws wait for each other."""
+    before, same = "", 0
+    while same < 4:
+        await seat.pilot.pause(0.08)
+        same = same + 1 if seat.screen == before else 0
+        before = seat.screen
+
+
 class Office:
     """Opens terminals over homes in one folder."""
 

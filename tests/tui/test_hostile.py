@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from peerinfer.control.events import MemberChanged
 from peerinfer.control.state import ClusterState, Device, Liveness
-from tests.tui.conftest import Office, Seat
-from tests.tui.scenes import LAP, OLD, five_nodes, report
+from tests.tui.conftest import Office, Seat, settle
+from tests.tui.scenes import LAP, OLD, five_nodes, held, report
 from tui.words import MARKS_MAX, SENTENCE_MAX, cells, fit, harmless, name_of, prose, sentence
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\x00\r\nsecond line"
@@ -27,7 +27,7 @@ def hostile_mesh(name: str) -> ClusterState:
     """Two nodes of that name; with it in every word that a node tells."""
     state = five_nodes()
     told = replace(
-        report(16, 8, Device("cpu", name, throttled=name, driver=name)),
+        report(16, 8, Device("cpu", name, throttled=name, driver=name), stages=(held(1, 3.1, 0.4, state=name),)),
         version=name,
         engines=(name,),
         troubles=((name, name),),
@@ -35,6 +35,18 @@ def hostile_mesh(name: str) -> ClusterState:
     )
     members = [replace(one, name=name, report=told) if one.id in {LAP, OLD} else one for one in state.members]
     return replace(state, members=tuple(members), mesh=name)
+
+
+def hostile_plan(name: str) -> dict[str, object]:
+    """A plan that quotes what nodes call themselves."""
+    stage = {"node": name, "name": name, "engine": name, "layers": [0, 9], "ms": 1.0}
+    return {
+        "summary": name,
+        "stages": [stage],
+        "predicted": {"tokens_per_s": 5.0, "bottleneck": name},
+        "alternatives": [{"label": name}],
+        "excluded": [{"name": name, "reason": name}],
+    }
 
 
 def is_harmless(screen: str) -> bool:
@@ -52,10 +64,12 @@ def is_harmless(screen: str) -> bool:
 )
 async def test_hostile_names_are_shown_harmless_everywhere(office: Office, name: str, size: tuple[int, int]) -> None:
     async with office.seat(hostile_mesh(name), size) as seat:
+        seat.daemon.node.plan_answer = hostile_plan(name)
         await seat.until(lambda: seat.app.view.state is not None)
+        await settle(seat)
         for keys in (("right",), ("enter",), ("escape", "x"), ("n", "f2"), ("f3",), ("f1",)):
             await seat.press(*keys)
-            await seat.pilot.pause(0.08)
+            await settle(seat)
             assert is_harmless(seat.screen), repr(seat.screen)
             assert within(seat, size)
         seat.daemon.tell(MemberChanged(OLD, name + "2", Liveness.GONE))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.conftest import Office, Seat
+from tests.tui.conftest import Office, Seat, settle
 from tests.tui.scenes import SCENES
 from tui.feed import Contact
 
@@ -84,15 +84,6 @@ async def test_a_node_of_another_version_looks_as_it_did(
     async with office.seat(SCENES["five_nodes"](), size, version="9.9.9") as seat:
         await seat.sees("r stops it and starts it anew")
         await compare(seat, f"version-{size[0]}x{size[1]}")
-
-
-async def settle(seat: Seat) -> None:
-    """Until what is shown stays: plans are asked for one by one, and redraws wait for each other."""
-    before, same = "", 0
-    while same < 4:
-        await seat.pilot.pause(0.08)
-        same = same + 1 if seat.screen == before else 0
-        before = seat.screen
 
 
 @pytest.fixture
