@@ -82,7 +82,7 @@ class Office:
         """A terminal over a daemon that shows `state`."""
         async with FakeDaemon(self.folder, state, **daemon) as running, self.alone(size, running) as seat:
             await seat.until(lambda: seat.app.contact.contact in {Contact.LIVE, Contact.OTHER_VERSION})
-            await seat.sees("peerinfer ·")
+            await seat.until(lambda: bool(seat.screen.strip()))
             yield seat
 
     @contextlib.asynccontextmanager

@@ -177,4 +177,4 @@ def test_the_node_that_was_away_is_told_once_it_is_back() -> None:
         view.take(WHOLE, float(at), 0.0)
     assert [timed.line.text for timed in view.lines] == ["The node answers again."]
     view.take(replace(one_node(), mesh="6f" * 16), 3.0, 0.0)
-    assert len(view.lines) == 1
+    assert [timed.line.text for timed in view.lines][1:] == ["This machine is in the mesh 6f6f6f6f now."]
