@@ -221,3 +221,13 @@ def test_what_gossip_lets_in_can_be_told(devices: list[Device], charge: float | 
     let_in = decode_snapshot(encode_snapshot(snapshot))
     event = SnapshotReceived("a", report_of(let_in))
     assert decode_event(encode_event(event).encode()) == event
+
+
+@pytest.mark.parametrize("heat", ["warm", True, [], 10**400])
+def test_a_temperature_is_a_finite_number_of_either_sign(heat: object) -> None:
+    cold = SnapshotReceived("a", report_of(Snapshot("desk", "0.1.0", 10, 5, (Device("cpu", "c", temperature_c=-3.5),))))
+    fields = as_json(encode_event(cold))
+    assert decode_event(json.dumps(fields).encode()) == cold
+    fields["report"]["devices"][0]["temperature_c"] = heat
+    with pytest.raises(BadFrame, match="temperature_c is not a finite number"):
+        decode_event(json.dumps(fields).encode())
