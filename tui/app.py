@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.timer import Timer
 
-from peerinfer.errors import PeerinferError
-from tui.face import Face, MeshChanged
+from tui.face import CHAT, Face
 from tui.feed import Contact
 from tui.screens.absent import AbsentDialog
 from tui.screens.base import FaceScreen
@@ -21,13 +18,11 @@ from tui.screens.dialog import Dialog
 from tui.screens.invite import InviteDialog
 from tui.screens.join import JoinDialog
 from tui.screens.leave import LeaveDialog
+from tui.screens.membership import ask_to_leave
 from tui.screens.mesh import MeshScreen
 from tui.screens.models import ModelsScreen
-from tui.screens.remove import ask_to_leave
 from tui.widgets.tasks import Tasks
 
-REDRAW_S: Final = 0.2
-"""Between two redraws, whatever the rate of events: quick to the eye, and a fraction of a core with a large mesh."""
 BEAT_S: Final = 2.0
 """Between redraws for time alone: rates fall to nothing when no event comes."""
 TROUBLES: Final = (Contact.ABSENT, Contact.STUCK, Contact.OTHER_VERSION)
@@ -43,7 +38,7 @@ class PeerinferApp(Face):
     CSS_PATH = ["styles/face.tcss", "styles/dialogs.tcss"]  # noqa: RUF012  # as Textual declares it
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "mesh": MeshScreen,
-        "chat": ChatScreen,
+        CHAT: ChatScreen,
         "models": ModelsScreen,
     }
     DEFAULT_MODE = "mesh"
@@ -64,25 +59,10 @@ class PeerinferApp(Face):
         Binding("q", "leave", "Leave"),
     ]
 
-    def __init__(self, home: Path, options: tuple[str, ...] = ()) -> None:
-        super().__init__(home, options)
-        self._redraw: Timer | None = None
-
     def on_mount(self) -> None:
         """Follows the daemon from now on."""
         self.run_worker(self.feed.run, group="feed")
         self.set_interval(BEAT_S, self.mesh_moved)
-
-    # ---- what screens rely on
-
-    def mesh_moved(self) -> None:
-        """See `Face`: one redraw for all that comes within `REDRAW_S`."""
-        if self._redraw is None and self.is_running:
-            self._redraw = self.set_timer(REDRAW_S, self._post_change)
-
-    def _post_change(self) -> None:
-        self._redraw = None
-        self.post_message(MeshChanged())
 
     def on_mesh_changed(self) -> None:
         """The screen in front shows it, and a dialog over it; others when they come to the front."""
@@ -96,22 +76,6 @@ class PeerinferApp(Face):
 
     def _is_telling_absence(self) -> bool:
         return any(isinstance(screen, AbsentDialog) for screen in self.screen_stack)
-
-    def talk(self, *, model: str) -> None:
-        """See `Face`."""
-        self.chat_model = model
-        self.action_go("chat")
-
-    def in_background(self, work: Callable[[], Coroutine[Any, Any, None]], group: str) -> None:
-        """See `Face`."""
-
-        async def run() -> None:
-            try:
-                await work()
-            except PeerinferError as error:
-                self.complain(error)
-
-        self.run_worker(run, group=group, exclusive=True)
 
     # ---- keys
 

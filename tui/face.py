@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from textual.app import App
 from textual.dom import DOMNode
 from textual.message import Message
+from textual.timer import Timer
 
 from peerinfer.api.client import ApiClient
+from peerinfer.errors import PeerinferError
 from tui.feed import Connection, Feed
 from tui.mesh.told import Told
 from tui.mesh.view import MeshView
 from tui.words import sentence
+
+REDRAW_S: Final = 0.2
+"""Between two redraws, whatever the rate of events: quick to the eye, and a fraction of a core with a large mesh."""
+CHAT: Final = "chat"
+"""The mode of the chat."""
 
 
 class MeshChanged(Message):
@@ -42,6 +49,7 @@ class Face(App[None]):
         """The model that the chat asks; empty for the one that is loaded."""
         self.watchers: list[Callable[[], None]] = []
         """Told of each change of the mesh, whatever screen is in front."""
+        self._redraw: Timer | None = None
         self.feed = Feed(home, self.view, self.mesh_moved)
 
     @property
@@ -67,8 +75,13 @@ class Face(App[None]):
                 yield chunk
 
     def mesh_moved(self) -> None:
-        """Something new was folded."""
-        raise NotImplementedError
+        """Something new was folded: one redraw for all that comes within `REDRAW_S`."""
+        if self._redraw is None and self.is_running:
+            self._redraw = self.set_timer(REDRAW_S, self._post_change)
+
+    def _post_change(self) -> None:
+        self._redraw = None
+        self.post_message(MeshChanged())
 
     def complain(self, error: Exception) -> None:
         """Shows what went wrong."""
@@ -80,11 +93,19 @@ class Face(App[None]):
 
     def talk(self, *, model: str) -> None:
         """Opens the chat with a model."""
-        raise NotImplementedError
+        self.chat_model = model
+        self.switch_mode(CHAT)
 
     def in_background(self, work: Callable[[], Coroutine[Any, Any, None]], group: str) -> None:
         """Runs `work`, one of a group at a time; what goes wrong is shown."""
-        raise NotImplementedError
+
+        async def run() -> None:
+            try:
+                await work()
+            except PeerinferError as error:
+                self.complain(error)
+
+        self.run_worker(run, group=group, exclusive=True)
 
 
 def face_of(node: DOMNode) -> Face:

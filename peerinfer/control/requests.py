@@ -13,7 +13,6 @@ from peerinfer.control.effects import Answered
 from peerinfer.control.members import Members
 from peerinfer.control.messages import LoadRequest, UnloadRequest
 from peerinfer.control.state import ClusterState, Instance, InstanceState
-from peerinfer.control.status import loading_share
 from peerinfer.errors import BadRequest, Unavailable, UnknownModel, error_from_code
 from peerinfer.gossip.snapshot import HeldModel
 
@@ -136,7 +135,7 @@ class Requests:
 
     def _share(self, digest: str) -> float:
         loading = [one for one in self._mesh.instances() if one.digest == digest]
-        return loading_share(loading[-1], self._mesh.state) if loading else 0.0
+        return self._mesh.state.loading_share(loading[-1]) if loading else 0.0
 
 
 def _only(ready: list[Instance]) -> Instance:

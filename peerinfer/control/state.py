@@ -276,6 +276,22 @@ class ClusterState:
         found = self.member(node)
         return (found.name if found else "") or node
 
+    def held(self, instance: Instance) -> dict[int, HeldStage]:
+        """What the nodes of an instance said last of its stages, by stage number."""
+        found: dict[int, HeldStage] = {}
+        for number, place in enumerate(instance.stages):
+            member = self.member(place.node)
+            for stage in member.report.stages if member is not None and member.report is not None else ():
+                if (stage.instance, stage.epoch, stage.stage) == (instance.id, instance.epoch, number):
+                    found[number] = stage
+        return found
+
+    def loading_share(self, instance: Instance) -> float:
+        """Share of an instance's loading that is done, 0 … 1, as far as its nodes told."""
+        held = self.held(instance).values()
+        done = sum(1.0 if stage.state == "ready" else min(1.0, stage.progress) for stage in held)
+        return done / max(1, len(instance.stages))
+
     def speed(self, instance: str) -> Speed | None:
         """What was measured of an instance in one of its epochs; None before its first answer."""
         return next((speed for speed in self.speeds if speed.instance == instance), None)

@@ -36,7 +36,7 @@ def status(state: ClusterState) -> dict[str, Any]:
 
 def instance_status(instance: Instance, state: ClusterState) -> dict[str, Any]:
     """One entry of `instances`."""
-    held = held_stages(instance, state)
+    held = state.held(instance)
     measured = _measured(instance, held, state)
     epoch = instance.epoch
     return {
@@ -53,24 +53,6 @@ def instance_status(instance: Instance, state: ClusterState) -> dict[str, Any]:
         "measured": measured,
         "error": _error(instance.forecast.tokens_per_s, measured["tokens_per_s"]),
     }
-
-
-def held_stages(instance: Instance, state: ClusterState) -> dict[int, HeldStage]:
-    """What the nodes of an instance said last of its stages, by stage number."""
-    by_node = {member.id: member.report.stages for member in state.members if member.report is not None}
-    found: dict[int, HeldStage] = {}
-    for number, place in enumerate(instance.stages):
-        for stage in by_node.get(place.node, ()):
-            if (stage.instance, stage.epoch, stage.stage) == (instance.id, instance.epoch, number):
-                found[number] = stage
-    return found
-
-
-def loading_share(instance: Instance, state: ClusterState) -> float:
-    """Share of an instance's loading that is done, 0 … 1, as far as its nodes told."""
-    held = held_stages(instance, state).values()
-    done = sum(1.0 if stage.state == "ready" else min(1.0, stage.progress) for stage in held)
-    return done / max(1, len(instance.stages))
 
 
 def _node(state: ClusterState) -> dict[str, Any]:

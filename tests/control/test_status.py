@@ -23,7 +23,7 @@ from peerinfer.control.state import (
     Speed,
     StagePlace,
 )
-from peerinfer.control.status import loading_share, status
+from peerinfer.control.status import status
 from peerinfer.gossip.snapshot import Snapshot
 from tests.control.cluster import MODEL, node_id
 
@@ -153,8 +153,8 @@ def test_stages_of_another_epoch_do_not_count() -> None:
 
 def test_the_share_of_loading_is_the_mean_of_the_stages() -> None:
     half = members(snapshot(1, held(0, 0.0, 0.0)), snapshot(2, held(1, 0.0, 0.0, "loading", 0.5)))
-    assert loading_share(INSTANCE, replace(STATE, members=half)) == 0.75
-    assert loading_share(INSTANCE, replace(STATE, members=members(snapshot(1), snapshot(2)))) == 0.0
+    assert replace(STATE, members=half).loading_share(INSTANCE) == 0.75
+    assert replace(STATE, members=members(snapshot(1), snapshot(2))).loading_share(INSTANCE) == 0.0
 
 
 def test_an_instance_that_failed_without_a_place_is_shown() -> None:

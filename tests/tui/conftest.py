@@ -97,7 +97,7 @@ class Office:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody watches: redraws need not be rare."""
-    monkeypatch.setattr("tui.app.REDRAW_S", 0.02)
+    monkeypatch.setattr("tui.face.REDRAW_S", 0.02)
 
 
 @pytest.fixture

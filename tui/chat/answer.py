@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from peerinfer.control.state import ClusterState, Epoch, Instance, InstanceState, Liveness
+from peerinfer.control.state import ClusterState, Epoch, Instance, InstanceState
 from tui.mesh.hops import main_instance
+from tui.mesh.people import is_lost, shown_name
 from tui.mesh.told import NOTHING, Told, number, part, parts, text
-from tui.words import harmless, in_list, milliseconds, name_of, rate, sentence, stages
+from tui.words import harmless, in_list, milliseconds, rate, sentence, stages
 
 RESTARTS_MAX: Final = 3
 """Times that an answer is begun anew after its stages were lost; a mesh that fails more often needs a person."""
@@ -83,12 +84,12 @@ class RingWatch:
         instance = instance_of(state, self._model)
         if state is None or instance is None or instance.state is not InstanceState.READY:
             return ""
-        lost = frozenset(place.node for place in instance.stages if _is_lost(place.node, state))
+        lost = frozenset(place.node for place in instance.stages if is_lost(place.node, state))
         new, self._lost = lost - self._lost, lost
         moved = self._epoch is not None and instance.epoch != self._epoch
         self._epoch = instance.epoch
         if new:
-            return f"{in_list(_name(node, state) for node in sorted(new))} does not answer."
+            return f"{in_list(shown_name(node, state) for node in sorted(new))} does not answer."
         return f"The layers moved: {route(state, instance)}." if moved else ""
 
 
@@ -103,8 +104,8 @@ def instance_of(state: ClusterState | None, model: str) -> Instance | None:
 def route(state: ClusterState, instance: Instance) -> str:
     """Through which nodes an answer runs."""
     if len({place.node for place in instance.stages}) == 1:
-        return f"runs on {_name(instance.stages[0].node, state)} alone"
-    return " → ".join(stages([(_name(place.node, state), place)]) for place in instance.stages)
+        return f"runs on {shown_name(instance.stages[0].node, state)} alone"
+    return " → ".join(stages([(shown_name(place.node, state), place)]) for place in instance.stages)
 
 
 def unready(state: ClusterState | None, model: str) -> str:
@@ -124,14 +125,5 @@ def broken(state: ClusterState | None, model: str) -> str:
     if trouble := unready(state, model):
         return trouble
     instance = instance_of(state, model)
-    lost = [place.node for place in instance.stages if _is_lost(place.node, state)] if instance and state else []
-    return f"{in_list(_name(node, state) for node in lost)} does not answer." if lost and state else ""
-
-
-def _is_lost(node: str, state: ClusterState) -> bool:
-    member = state.member(node)
-    return member is None or member.state is not Liveness.ALIVE
-
-
-def _name(node: str, state: ClusterState) -> str:
-    return name_of(state.name_of(node), node)
+    lost = [place.node for place in instance.stages if is_lost(place.node, state)] if instance and state else []
+    return f"{in_list(shown_name(node, state) for node in lost)} does not answer." if lost and state else ""

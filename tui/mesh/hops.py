@@ -61,7 +61,8 @@ class Hop:
 
 def hops_of(instance: Instance, state: ClusterState) -> tuple[Hop, ...]:
     """The ring of an instance in order."""
-    return tuple(_hop(instance, number, state) for number in range(len(instance.stages)))
+    held = state.held(instance)
+    return tuple(_hop(place, held.get(number)) for number, place in enumerate(instance.stages))
 
 
 def bottleneck(hops: tuple[Hop, ...]) -> tuple[int, Part] | None:
@@ -76,20 +77,6 @@ def token_ms(hops: tuple[Hop, ...]) -> float:
     if not hops or any(hop.compute_ms <= 0 for hop in hops):
         return 0.0
     return sum(ms for hop in hops for _, ms in hop.times)
-
-
-def held_stage(instance: Instance, number: int, state: ClusterState) -> HeldStage | None:
-    """What the node of a stage told of it last."""
-    member = state.member(instance.stages[number].node)
-    held = member.report.stages if member is not None and member.report is not None else ()
-    key = (instance.id, instance.epoch, number)
-    return next((stage for stage in held if (stage.instance, stage.epoch, stage.stage) == key), None)
-
-
-def loaded_share(instance: Instance, state: ClusterState) -> float:
-    """Share of an instance's loading that is done, 0 … 1."""
-    hops = hops_of(instance, state)
-    return sum(1.0 if hop.state == READY else min(1.0, hop.progress) for hop in hops) / max(1, len(hops))
 
 
 def standing(member: ClusterMember, state: ClusterState) -> Standing:
@@ -107,16 +94,8 @@ def main_instance(state: ClusterState, chosen: str = "") -> Instance | None:
     return min(mine, key=lambda one: order.index(one.state), default=None)
 
 
-def _hop(instance: Instance, number: int, state: ClusterState) -> Hop:
-    place, held = instance.stages[number], held_stage(instance, number, state)
+def _hop(place: StagePlace, held: HeldStage | None) -> Hop:
     if held is None:
         return Hop(place, "", 0.0, 0.0, 0.0, 0.0, 0)
-    return Hop(
-        place,
-        held.state,
-        held.progress,
-        held.ms_per_token,
-        held.hop_in_ms,
-        held.wait_ms,
-        held.tokens,
-    )
+    times = (held.ms_per_token, held.hop_in_ms, held.wait_ms)
+    return Hop(place, held.state, held.progress, *times, held.tokens)

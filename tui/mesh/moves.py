@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from peerinfer.control.state import ClusterState, Instance, InstanceState, Liveness, StagePlace
+from peerinfer.control.state import ClusterState, Instance, InstanceState, StagePlace
 from tui.mesh.lines import Line, Tone
-from tui.words import harmless, in_list, layers, name_of, seconds, sentence, stages
+from tui.mesh.people import is_lost, shown_name
+from tui.words import harmless, in_list, layers, seconds, sentence, stages
 
 REMEMBERED_MAX: Final = 256
 """Placements and losses that are remembered: as many as there can be at once."""
@@ -82,12 +83,12 @@ class Moves:
 
     def _moved(self, ran: Instance, one: Instance, state: ClusterState, now: float, begun: float) -> Iterable[Line]:
         """One sentence for each node that was lost; one for all if nobody was."""
-        lost = [place for place in ran.stages if _is_lost(place.node, state)]
+        lost = [place for place in ran.stages if is_lost(place.node, state)]
         for place in lost:
             since = self._lost_at.get(place.node, begun)
             heirs = in_list(_heirs(place, one, state))
             was = layers(place.first_layer, place.last_layer)
-            who = _name(place.node, state)
+            who = shown_name(place.node, state)
             yield Line(f"{who} left; its layers {was} went to {heirs} in {seconds(now - since)}.", Tone.GOOD)
         if not lost:
             yield Line(f"{harmless(one.model)} moved in {seconds(now - begun)}: {_where(one, state)}.", Tone.GOOD)
@@ -110,11 +111,6 @@ def _by_id(instances: Iterable[Instance]) -> Mapping[str, Instance]:
     return found
 
 
-def _is_lost(node: str, state: ClusterState) -> bool:
-    member = state.member(node)
-    return member is None or member.state is not Liveness.ALIVE
-
-
 def _heirs(place: StagePlace, one: Instance, state: ClusterState) -> Iterable[str]:
     """Who has the layers of `place` now; with their ranges if there are several."""
     took = [
@@ -123,14 +119,9 @@ def _heirs(place: StagePlace, one: Instance, state: ClusterState) -> Iterable[st
     ]
     parts = [(first, last, node) for first, last, node in took if first < last]
     if len(parts) == 1:
-        return [_name(parts[0][2], state)]
-    return [f"{_name(node, state)} ({layers(first, last)})" for first, last, node in parts]
+        return [shown_name(parts[0][2], state)]
+    return [f"{shown_name(node, state)} ({layers(first, last)})" for first, last, node in parts]
 
 
 def _where(one: Instance, state: ClusterState) -> str:
-    return stages((_name(place.node, state), place) for place in one.stages) or "nowhere yet"
-
-
-def _name(node: str, state: ClusterState) -> str:
-    member = state.member(node)
-    return name_of(member.name if member is not None else "", node)
+    return stages((shown_name(place.node, state), place) for place in one.stages) or "nowhere yet"

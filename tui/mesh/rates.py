@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Final
 
 from peerinfer.control.state import ClusterState, Speed
-from tui.mesh.hops import held_stage
 
 SPANS_MAX: Final = 512
 """Spans of one instance that are remembered: four minutes of snapshots that come each half second."""
@@ -57,7 +56,7 @@ class Rates:
     def look(self, state: ClusterState, now: float) -> None:
         """Takes the counts of all last stages."""
         for instance in state.instances:
-            held = held_stage(instance, len(instance.stages) - 1, state) if instance.stages else None
+            held = state.held(instance).get(len(instance.stages) - 1)
             if held is not None:
                 self._count(instance.id, (instance.epoch, len(instance.stages)), held.tokens, now)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from peerinfer.control.state import ClusterState, Instance, InstanceState, Liveness
-from tui.mesh.hops import loaded_share, main_instance
+from tui.mesh.hops import main_instance
 from tui.mesh.told import Told, flag, number, text
 from tui.words import in_list, name_of, percent
 
@@ -84,7 +84,7 @@ def _row(
 
 def _running(instance: Instance, state: ClusterState) -> str:
     if instance.state is InstanceState.LOADING:
-        return f"loading {percent(loaded_share(instance, state))}"
+        return f"loading {percent(state.loading_share(instance))}"
     return instance.state.value
 
 

@@ -18,6 +18,7 @@ from peerinfer.control.events import (
 from peerinfer.control.state import ClusterState, Liveness, NodeReport
 from tui.mesh.lines import Line, Tone
 from tui.mesh.moves import Moves
+from tui.mesh.people import shown_name
 from tui.words import harmless, name_of
 
 _HOT: Final = ("serious", "critical")
@@ -49,7 +50,7 @@ class Story:
             case MemberChanged():
                 yield from self._changed(before, event, now)
             case MemberLeft():
-                yield Line(f"{_name(event.node, before)} is no longer a member.", Tone.WARNING)
+                yield Line(f"{shown_name(event.node, before)} is no longer a member.", Tone.WARNING)
             case LeaderChanged():
                 yield from _led(before, event, after)
             case SnapshotReceived():
@@ -89,14 +90,14 @@ def _led(before: ClusterState, event: LeaderChanged, after: ClusterState) -> Ite
         yield Line("Nobody leads the mesh.", Tone.WARNING)
     elif event.leader != before.leader:
         ballot = f" with ballot {event.ballot.counter}" if event.ballot is not None else ""
-        yield Line(f"{_name(event.leader, after)} leads now{ballot}.")
+        yield Line(f"{shown_name(event.leader, after)} leads now{ballot}.")
 
 
 def _told(before: ClusterState, event: SnapshotReceived, after: ClusterState) -> Iterable[Line]:
     known = before.member(event.node)
     if known is None or known.report is None:
         return
-    name = _name(event.node, after)
+    name = shown_name(event.node, after)
     yield from (Line(f"{name} {text}", tone) for text, tone in _differences(known.report, event.report))
 
 
@@ -124,8 +125,3 @@ def _nearby(before: ClusterState, event: NeighboursChanged) -> Iterable[Line]:
     for each in event.neighbours:
         if each.pairing and each.address not in inviting:
             yield Line(f"A mesh at {harmless(each.address)} invites: press j to join it.")
-
-
-def _name(node: str, state: ClusterState) -> str:
-    member = state.member(node)
-    return name_of(member.name if member is not None else "", node)

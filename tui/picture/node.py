@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from peerinfer.control.state import ClusterMember, ClusterState, NodeReport
 from tui.mesh.hops import standing
+from tui.mesh.people import shown_name
 from tui.picture.canvas import Role, Runs
 from tui.picture.card import device_runs, link_words
 from tui.picture.subject import STATE_SIGNS
-from tui.words import harmless, layers, milliseconds, name_of, of_size, sentence, size
+from tui.words import harmless, layers, milliseconds, of_size, sentence, size
 
 MODELS_SHOWN = 8
 """Model files that are listed; the models screen has all."""
@@ -84,7 +85,7 @@ def _stages(member: ClusterMember, state: ClusterState) -> Iterable[Runs]:
 def _links(node: str, state: ClusterState) -> Iterable[Runs]:
     for link in state.links:
         if link.origin == node:
-            yield _fact("link to", f"{name_of(state.name_of(link.target), link.target)}: {link_words(link)}")
+            yield _fact("link to", f"{shown_name(link.target, state)}: {link_words(link)}")
 
 
 def _fact(word: str, text: str) -> Runs:

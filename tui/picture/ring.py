@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from peerinfer.control.state import ClusterState, Instance, InstanceState
-from tui.mesh.hops import READY, Hop, Part, bottleneck, hops_of, loaded_share, token_ms
+from tui.mesh.hops import READY, Hop, Part, bottleneck, hops_of, token_ms
+from tui.mesh.people import shown_name
 from tui.picture.canvas import Canvas, Role, Runs, bar
 from tui.picture.subject import stage_role
-from tui.words import cells, fit, harmless, layers, milliseconds, name_of, percent, rate, sentence
+from tui.words import cells, fit, harmless, layers, milliseconds, percent, rate, sentence
 
 STRIP_ROWS: Final = 2
 """The strip and the ranges below it."""
@@ -29,8 +30,8 @@ def headline(instance: Instance, state: ClusterState, per_s: float) -> Runs:
     runs: Runs = [(harmless(instance.model), Role.STRONG), (" ", Role.PLAIN)]
     runs.append((instance.state.value, STATE_ROLES[instance.state]))
     if instance.state is InstanceState.LOADING:
-        runs += [(" ", Role.PLAIN), *bar(loaded_share(instance, state), 16, Role.WARNING)]
-        runs.append((f" {percent(loaded_share(instance, state))}", Role.PLAIN))
+        runs += [(" ", Role.PLAIN), *bar(state.loading_share(instance), 16, Role.WARNING)]
+        runs.append((f" {percent(state.loading_share(instance))}", Role.PLAIN))
         return runs
     speed = state.speed(instance.id)
     if per_s > 0:
@@ -60,7 +61,7 @@ def strip(instance: Instance, state: ClusterState, width: int) -> list[Runs]:
         start, end = place.first_layer * width // total, max(1, place.last_layer * width // total)
         role = stage_role(number)
         canvas.text(start, 0, "█" * max(1, end - start - (1 if number < len(instance.stages) - 1 else 0)), role)
-        label = f"{name_of(state.name_of(place.node), place.node)} {layers(place.first_layer, place.last_layer)}"
+        label = f"{shown_name(place.node, state)} {layers(place.first_layer, place.last_layer)}"
         room = end - start - 1
         shown = label if cells(label) <= room else layers(place.first_layer, place.last_layer)
         canvas.text(start, 1, fit(shown, room) if room > 0 else "", role)
@@ -89,7 +90,7 @@ def _head(wide: bool) -> Runs:
 
 def _row(hop: Hop, number: int, state: ClusterState, worst: Part | None, *, wide: bool) -> Runs:
     place = hop.place
-    name = fit(name_of(state.name_of(place.node), place.node), NAME_WIDTH - 1)
+    name = fit(shown_name(place.node, state), NAME_WIDTH - 1)
     runs: Runs = [
         (f"{name}{' ' * (NAME_WIDTH - cells(name))}", stage_role(number)),
         (f"{layers(place.first_layer, place.last_layer):<8}", Role.PLAIN),

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from peerinfer.control.state import ClusterLink, Liveness
+from peerinfer.control.state import ClusterLink
 from tui.mesh.hops import Hop, hops_of
+from tui.mesh.people import is_lost
 from tui.picture.canvas import Canvas, Point, Role
 from tui.picture.layout import ROW_GAP, Place
 from tui.picture.subject import Look
@@ -80,8 +81,7 @@ def _hop(look: Look, before: Hop, hop: Hop, links: Links) -> Way:
 
 
 def _role(look: Look, start: str, end: str) -> Role:
-    members = (look.state.member(start), look.state.member(end))
-    if any(member is None or member.state is not Liveness.ALIVE for member in members):
+    if is_lost(start, look.state) or is_lost(end, look.state):
         return Role.BAD
     return Role.ACTIVE if look.is_active else Role.ACCENT
 

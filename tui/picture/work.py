@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from peerinfer.control.state import Instance
-from tui.mesh.hops import READY, Standing, held_stage
+from tui.mesh.hops import READY, Standing
 from tui.picture.canvas import Role, Runs, width_of
 from tui.picture.subject import STATE_SIGNS, Subject, stage_role
 from tui.words import harmless, layers, milliseconds, percent
@@ -41,7 +41,7 @@ def _out_of_reach(subject: Subject, number: int | None) -> Iterable[Runs]:
 
 
 def _stage(instance: Instance, number: int, subject: Subject) -> Iterable[Runs]:
-    held = held_stage(instance, number, subject.state)
+    held = subject.state.held(instance).get(number)
     stage = _range(subject, number)
     if held is None or held.state != READY:
         share = percent(held.progress) if held is not None else ""

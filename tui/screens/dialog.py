@@ -47,7 +47,7 @@ class Dialog(ModalScreen[T], Generic[T]):
 
     def body(self) -> ComposeResult:
         """What is in the box."""
-        raise NotImplementedError
+        yield from ()
 
     def mesh_changed(self) -> None:
         """Something of the mesh changed, or another dialog that was over this one has gone."""

@@ -13,8 +13,8 @@ from tui.face import face_of
 from tui.mesh.hops import main_instance
 from tui.picture.subject import Look
 from tui.screens.base import FaceScreen
+from tui.screens.membership import ask_to_remove
 from tui.screens.node import NodeDialog
-from tui.screens.remove import ask_to_remove
 from tui.widgets.event_log import EventLog
 from tui.widgets.graph import GraphScroll, MeshGraph
 from tui.widgets.ring import RingPanel

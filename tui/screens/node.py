@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from tui.face import face_of
+from tui.mesh.people import shown_name
 from tui.picture.node import describe
 from tui.screens.dialog import Dialog
-from tui.screens.remove import ask_to_remove
+from tui.screens.membership import ask_to_remove
 from tui.widgets.picture import Picture
-from tui.words import name_of
 
 
 class NodeDialog(Dialog[None]):
@@ -27,7 +27,7 @@ class NodeDialog(Dialog[None]):
     def heading(self) -> str:
         """See `Dialog`."""
         state = face_of(self).view.state
-        return name_of(state.name_of(self._node) if state is not None else "", self._node)
+        return shown_name(self._node, state) if state is not None else ""
 
     def body(self) -> ComposeResult:
         """See `Dialog`."""

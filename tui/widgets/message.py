@@ -39,6 +39,7 @@ class Answer(Vertical):
         self._notes = words("", classes="notes")
         self._foot = words("", classes="footnote")
         self._noted: list[str] = []
+        self._footnote = ""
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -63,7 +64,10 @@ class Answer(Vertical):
             self._timer.stop()
             self._timer = None
         text, drawn = self.text, self._drawn
-        if text == drawn or not self.is_attached:
+        if not self.is_attached:
+            return
+        self._foot.update(Content(sentence(self._footnote)))
+        if text == drawn:
             return
         self._drawn = text
         if text.startswith(drawn):
@@ -77,8 +81,8 @@ class Answer(Vertical):
         self._notes.update(Content("\n".join(self._noted)))
 
     def foot(self, text: str) -> None:
-        """Says how it comes, or came."""
-        self._foot.update(Content(sentence(text)))
+        """Says how it comes, or came; drawn with the text."""
+        self._footnote = text
 
 
 def parser() -> MarkdownIt:

@@ -6,10 +6,11 @@ from typing import Final
 
 from peerinfer.control.state import Liveness
 from tui.feed import Contact
+from tui.mesh.people import shown_name
 from tui.mesh.view import MeshView
 from tui.picture.canvas import Role, Runs
 from tui.widgets.picture import Picture
-from tui.words import SHORT_ID, harmless, name_of
+from tui.words import SHORT_ID, harmless
 
 CONTACTS: Final = {
     Contact.SEEKING: ("looking for the node", Role.WARNING),
@@ -42,5 +43,5 @@ class TitleLine(Picture):
             if state.leader is None:
                 runs.append((" · nobody leads", Role.WARNING))
             else:
-                runs.append((f" · {name_of(state.name_of(state.leader), state.leader)} leads", Role.PLAIN))
+                runs.append((f" · {shown_name(state.leader, state)} leads", Role.PLAIN))
         self.show([runs])

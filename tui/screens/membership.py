@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tui.face import Face
+from tui.mesh.people import shown_name
 from tui.mesh.told import text
 from tui.screens.confirm import ConfirmDialog
-from tui.words import SHORT_ID, harmless, name_of
+from tui.words import SHORT_ID, harmless
 
 
 def ask_to_remove(face: Face, node: str) -> None:
@@ -16,7 +17,7 @@ def ask_to_remove(face: Face, node: str) -> None:
     if node == state.node:
         ask_to_leave(face)
         return
-    name = name_of(state.name_of(node), node)
+    name = shown_name(node, state)
 
     async def remove() -> None:
         await face.act("remove", {"node": node})
