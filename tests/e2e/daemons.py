@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,21 @@ def pair(host: Daemon, guest: Daemon) -> None:
     done = guest.run("join", window["code"], "--host", f"127.0.0.1:{window['port']}", "--yes")
     assert done.returncode == 0, done.stderr
     host.until("the guest is alive", lambda state: _alive(state) >= 2)
+
+
+@contextlib.contextmanager
+def strangers(folder: Path, models: Mapping[str, Sequence[Path]]) -> Generator[list[Daemon]]:
+    """Started daemons by their names, each in a mesh of its own; they end with the block."""
+    made = [Daemon(folder, name, files) for name, files in models.items()]
+    try:
+        for daemon in made:
+            daemon.start()
+        for daemon in made:
+            daemon.wait()
+        yield made
+    finally:
+        for daemon in made:
+            daemon.stop()
 
 
 def house(folder: Path, names: Sequence[str], models: Sequence[Path]) -> list[Daemon]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemons import PEERINFER, VERB_S, Daemon
+from tests.e2e.daemons import PEERINFER, VERB_S, Daemon, strangers
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,16 +21,8 @@ pytestmark = [
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Generator[list[Daemon]]:
-    made = [Daemon(tmp_path, name) for name in ("desk", "lap")]
-    try:
-        for daemon in made:
-            daemon.start()
-        for daemon in made:
-            daemon.wait()
+    with strangers(tmp_path, {"desk": (), "lap": ()}) as made:
         yield made
-    finally:
-        for daemon in made:
-            daemon.stop()
 
 
 def begin(daemon: Daemon, *words: str) -> subprocess.Popen[bytes]:

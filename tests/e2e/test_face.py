@@ -12,7 +12,7 @@ import pytest
 from peerinfer.api.client import ApiClient
 from peerinfer.control.state import ClusterState, InstanceState, Liveness
 from tests.bundled import bundled_model
-from tests.e2e.daemons import Daemon
+from tests.e2e.daemons import Daemon, strangers
 from tests.tui.conftest import Seat
 from tui.app import PeerinferApp
 from tui.screens.chat import ChatScreen
@@ -25,17 +25,8 @@ QUESTION = "Tell a long story about a lighthouse keeper, in ten paragraphs."
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Generator[list[Daemon]]:
-    names = ("desk", "kitchen-laptop", "bedroom-pc")
-    made = [Daemon(tmp_path, name, [bundled_model()] if name == "desk" else []) for name in names]
-    try:
-        for daemon in made:
-            daemon.start()
-        for daemon in made:
-            daemon.wait()
+    with strangers(tmp_path, {"desk": [bundled_model()], "kitchen-laptop": (), "bedroom-pc": ()}) as made:
         yield made
-    finally:
-        for daemon in made:
-            daemon.stop()
 
 
 class PatientSeat(Seat):

@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import Select
 
 from peerinfer.control.events import InstancesChanged
-from peerinfer.control.state import InstanceState
+from peerinfer.control.state import ClusterState, InstanceState
 from peerinfer.errors import ContextExceeded, LinkDown, PeerinferError, QueueFull, StageLost
 from tests.api.fakes import Script
 from tests.tui.conftest import KEYS, Office, Seat
@@ -21,6 +21,19 @@ async def ask(seat: Seat, text: str = "why") -> None:
     await seat.press("f2")
     await seat.type(text)
     await seat.press("enter")
+
+
+def moving() -> ClusterState:
+    """The mesh while the model's layers are on their way elsewhere."""
+    state = five_nodes()
+    return replace(state, instances=(replace(state.instances[0], state=InstanceState.LOADING),))
+
+
+async def break_off(seat: Seat) -> None:
+    """An answer whose stage is lost after its first word."""
+    seat.daemon.chat.script = Script(pieces=("One, ",), error=StageLost("Lost."))
+    await ask(seat)
+    await seat.sees("waits for its layers")
 
 
 @pytest.mark.parametrize(
@@ -79,12 +92,8 @@ async def test_an_answer_can_be_stopped_while_it_waits_for_its_layers(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tui.asking.PAUSES_S", (0.05,))
-    state = five_nodes()
-    moving = replace(state.instances[0], state=InstanceState.LOADING)
-    async with office.seat(replace(state, instances=(moving,))) as seat:
-        seat.daemon.chat.script = Script(pieces=("One, ",), error=StageLost("Lost."))
-        await ask(seat)
-        await seat.sees("waits for its layers")
+    async with office.seat(moving()) as seat:
+        await break_off(seat)
         await seat.press("escape")
         await seat.sees("stopped")
         assert len(seat.daemon.chat.requests) == 1
@@ -137,15 +146,11 @@ async def test_an_answer_goes_on_while_a_person_watches_the_mesh(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tui.asking.PAUSES_S", (0.01,))
-    state = five_nodes()
-    moving = replace(state.instances[0], state=InstanceState.LOADING)
-    async with office.seat(replace(state, instances=(moving,))) as seat:
-        seat.daemon.chat.script = Script(pieces=("One, ",), error=StageLost("Lost."))
-        await ask(seat)
-        await seat.sees("waits for its layers")
+    async with office.seat(moving()) as seat:
+        await break_off(seat)
         await seat.press("f1")
         seat.daemon.chat.script = Script(pieces=("One, ", "two."))
-        seat.daemon.tell(InstancesChanged(state.instances))
+        seat.daemon.tell(InstancesChanged(five_nodes().instances))
         await seat.until(lambda: len(seat.daemon.chat.requests) == 2)
         await seat.press("f2")
         await seat.sees("One, two.", "The answer goes on.")
