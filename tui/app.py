@@ -71,6 +71,7 @@ class PeerinferApp(Face):
         for screen in self.screen_stack:
             if isinstance(screen, FaceScreen | Dialog) and screen.is_mounted:
                 screen.mesh_changed()
+                screen.check_idle()  # one that wanted to be drawn just as another came over it would wait for news
         if self.contact.contact in TROUBLES and not self._is_telling_absence():
             self.push_screen(AbsentDialog())
 

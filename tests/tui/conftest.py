@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from peerinfer.control.state import ClusterState
 from tests.tui.fake_daemon import FakeDaemon
@@ -36,8 +38,12 @@ class Seat:
     @property
     def screen(self) -> str:
         """All that is shown, row by row."""
-        strips = self.app.screen._compositor.render_strips()
-        return "\n".join("".join(segment.text for segment in row).rstrip() for row in strips)
+        return "\n".join("".join(segment.text for segment in row).rstrip() for row in self.strips())
+
+    def strips(self) -> list[Strip]:
+        """The same with its colours."""
+        visible_screen_stack.set(self.app._background_screens)  # else a dialog is drawn, and kept, with nothing behind
+        return self.app.screen._compositor.render_strips()
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)

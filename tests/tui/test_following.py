@@ -13,11 +13,13 @@ import pytest
 from peerinfer.api.record import DaemonRecord, write_record
 from peerinfer.control.events import InstancesChanged, LeaderChanged, MemberChanged
 from peerinfer.control.state import Liveness
-from tests.tui.conftest import Office
+from tests.tui.conftest import Office, settle
 from tests.tui.fake_daemon import FakeDaemon
 from tests.tui.scenes import OLD, five_nodes, one_node
 from tui.daemon import start_daemon
 from tui.feed import Contact
+from tui.screens.mesh import MeshScreen
+from tui.widgets.graph import MeshGraph
 
 
 async def test_changes_are_shown_and_told(office: Office) -> None:
@@ -107,6 +109,28 @@ async def test_another_version_is_told_and_may_be_taken_as_it_is(office: Office)
         await seat.press("c")
         await seat.misses("r stops it")
         await seat.sees("live", "desk leads")
+
+
+async def test_what_lies_under_a_dialog_is_drawn_though_it_was_held_up(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.app.BEAT_S", 60.0)
+    async with office.seat(five_nodes(), version="0.0.1") as seat:
+        await seat.sees("runs version 0.0.1")
+        await settle(seat)
+        seat.app.on_mesh_changed()
+        await seat.sees("kitchen-l… ★12")
+        below = seat.app.screen_stack[0]
+        assert isinstance(below, MeshScreen)
+        below.query_one(MeshGraph).show([])
+        await seat.misses("kitchen-l… ★12")
+        with seat.app.batch_update():  # as the keys at the bottom do, when they change
+            below.mesh_changed()
+            await seat.pilot.pause(0.1)  # its timer finds that nothing may be drawn now, and does not come again
+        await seat.pilot.pause(0.1)
+        assert "kitchen-l… ★12" not in seat.screen
+        seat.app.on_mesh_changed()
+        await seat.sees("kitchen-l… ★12")
 
 
 async def test_another_version_may_be_restarted(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

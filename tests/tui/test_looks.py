@@ -17,7 +17,7 @@ READABLE = 3.0
 def styles(seat: Seat) -> list[tuple[str, tuple[int, int, int], tuple[int, int, int]]]:
     """Each piece of text that is seen, with its colour and its ground."""
     found: list[tuple[str, tuple[int, int, int], tuple[int, int, int]]] = []
-    for row in seat.app.screen._compositor.render_strips():
+    for row in seat.strips():
         for segment in row:
             style = segment.style
             if segment.text.strip() and style is not None and style.color and style.bgcolor:
