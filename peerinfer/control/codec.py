@@ -151,7 +151,7 @@ def _reader(hint: Any, field: str) -> Reader:
         return lambda value: _build(cast(type[Any], hint), _mapping(value, field))
     if issubclass(hint, enum.StrEnum):
         return partial(_word, {word.value: word for word in hint}, field)
-    return partial(_signed if field in SIGNED else _SCALARS[hint], field)
+    return partial(_number if field in SIGNED else _SCALARS[hint], field)
 
 
 def _list(read: Reader, field: str, value: object) -> tuple[Any, ...]:
@@ -182,16 +182,17 @@ def _whole(field: str, value: object) -> int:
     return value
 
 
-def _measure(field: str, value: object) -> float:
-    if type(value) not in {int, float} or not 0 <= cast(float, value) <= MEASURE_MAX:
-        raise BadFrame(f"{field} is not a finite number from 0.")
-    return float(cast(float, value))
-
-
-def _signed(field: str, value: object) -> float:
+def _number(field: str, value: object) -> float:
     if type(value) not in {int, float} or not -MEASURE_MAX <= cast(float, value) <= MEASURE_MAX:
         raise BadFrame(f"{field} is not a finite number.")
     return float(cast(float, value))
+
+
+def _measure(field: str, value: object) -> float:
+    number = _number(field, value)
+    if number < 0:
+        raise BadFrame(f"{field} is not a finite number from 0.")
+    return number
 
 
 def _flag(field: str, value: object) -> bool:

@@ -278,13 +278,15 @@ class ClusterState:
 
     def held(self, instance: Instance) -> dict[int, HeldStage]:
         """What the nodes of an instance said last of its stages, by stage number."""
-        found: dict[int, HeldStage] = {}
-        for number, place in enumerate(instance.stages):
-            member = self.member(place.node)
-            for stage in member.report.stages if member is not None and member.report is not None else ():
-                if (stage.instance, stage.epoch, stage.stage) == (instance.id, instance.epoch, number):
-                    found[number] = stage
-        return found
+        told = ((number, self.held_stage(instance, number)) for number in range(len(instance.stages)))
+        return {number: stage for number, stage in told if stage is not None}
+
+    def held_stage(self, instance: Instance, number: int) -> HeldStage | None:
+        """The same of one stage; None if its node said nothing of it, or there is no such stage."""
+        member = self.member(instance.stages[number].node) if 0 <= number < len(instance.stages) else None
+        held = member.report.stages if member is not None and member.report is not None else ()
+        key = (instance.id, instance.epoch, number)
+        return next((stage for stage in held if (stage.instance, stage.epoch, stage.stage) == key), None)
 
     def loading_share(self, instance: Instance) -> float:
         """Share of an instance's loading that is done, 0 … 1, as far as its nodes told."""

@@ -63,13 +63,7 @@ def summary(problem: Problem, plan: Plan, solve: Solve | None = None) -> str:
 
     With `solve` it is asked once for a split, if the plan is one node.
     """
-    if solve is None and len(plan.stages) == 1:
-        return _summary(problem, plan, None)
-    return _summary(problem, plan, other_way(problem, plan, Asking(solve or _nothing)))
-
-
-def _nothing(problem: Problem) -> Plan:
-    raise NotImplementedError(f"nobody plans for {len(problem.nodes)} nodes here")  # pragma: no cover
+    return _summary(problem, plan, other_way(problem, plan, None if solve is None else Asking(solve)))
 
 
 def _summary(problem: Problem, plan: Plan, other: Alternative | None) -> str:

@@ -40,10 +40,15 @@ def alternatives(problem: Problem, plan: Plan, asking: Asking) -> tuple[Alternat
     return tuple(found)
 
 
-def other_way(problem: Problem, plan: Plan, asking: Asking) -> Alternative | None:
-    """The best split if `plan` is one node, the best node alone if it is a split; None if there is none."""
+def other_way(problem: Problem, plan: Plan, asking: Asking | None) -> Alternative | None:
+    """The best split if `plan` is one node, the best node alone if it is a split; None if there is none.
+
+    Without `asking` no split is looked for.
+    """
     if len(plan.stages) > 1:
         return best_alone(problem)
+    if asking is None:
+        return None
     wider = replace(problem, min_nodes=2)
     split = asking.plan(wider)
     return None if split is None else Alternative(f"over {over(problem, split)}", wider, split)

@@ -157,7 +157,7 @@ def engines_of(daemon: Daemon) -> list[psutil.Process]:
 
 async def test_a_killed_engine_fails_its_request_and_the_next_works(daemons: list[Daemon]) -> None:
     before = await ask(daemons[0], "hello", 8)
-    for engine in engines_of(daemons[1]):  # two while layers move, as they do where a busy machine looks used or full
+    for engine in engines_of(daemons[1]):  # two for a while if a leader changed while it loaded
         engine.suspend()  # so that the answer is under way, however busy this machine is
     async with client_of(daemons[0]) as client:
         stream = await client.chat.completions.create(

@@ -56,7 +56,7 @@ class Rates:
     def look(self, state: ClusterState, now: float) -> None:
         """Takes the counts of all last stages."""
         for instance in state.instances:
-            held = state.held(instance).get(len(instance.stages) - 1)
+            held = state.held_stage(instance, len(instance.stages) - 1)
             if held is not None:
                 self._count(instance.id, (instance.epoch, len(instance.stages)), held.tokens, now)
 

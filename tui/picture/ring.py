@@ -30,9 +30,8 @@ def headline(instance: Instance, state: ClusterState, per_s: float) -> Runs:
     runs: Runs = [(harmless(instance.model), Role.STRONG), (" ", Role.PLAIN)]
     runs.append((instance.state.value, STATE_ROLES[instance.state]))
     if instance.state is InstanceState.LOADING:
-        runs += [(" ", Role.PLAIN), *bar(state.loading_share(instance), 16, Role.WARNING)]
-        runs.append((f" {percent(state.loading_share(instance))}", Role.PLAIN))
-        return runs
+        share = state.loading_share(instance)
+        return [*runs, (" ", Role.PLAIN), *bar(share, 16, Role.WARNING), (f" {percent(share)}", Role.PLAIN)]
     speed = state.speed(instance.id)
     if per_s > 0:
         runs.append((f"  {rate(per_s)} tokens/s", Role.ACTIVE))

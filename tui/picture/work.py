@@ -41,7 +41,7 @@ def _out_of_reach(subject: Subject, number: int | None) -> Iterable[Runs]:
 
 
 def _stage(instance: Instance, number: int, subject: Subject) -> Iterable[Runs]:
-    held = subject.state.held(instance).get(number)
+    held = subject.state.held_stage(instance, number)
     stage = _range(subject, number)
     if held is None or held.state != READY:
         share = percent(held.progress) if held is not None else ""

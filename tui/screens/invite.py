@@ -22,6 +22,7 @@ from tui.widgets.plain import words
 from tui.words import SHORT_ID, harmless, name_of, sentence
 
 SETTLE_S: Final = 0.7
+"""After a question was taken back: a key pressed then was meant for it, and answers no new one."""
 URI_MAX: Final = 512
 """Characters of the link: addresses and a secret take a third of it."""
 
