@@ -166,6 +166,11 @@ async def test_meshes_that_come_while_one_joins_are_listed(office: Office) -> No
         await seat.press("j")
         seat.daemon.tell(NeighboursChanged((Neighbour("10.0.0.9:8643", pairing=True, pairing_port=5),)))
         await seat.sees("10.0.0.9:8643")
+        inviting, silent = Neighbour("10.0.0.9:8643", True, 5), Neighbour("10.0.0.3:8643", False)
+        seat.daemon.tell(NeighboursChanged((inviting, silent)))
+        await seat.sees("Inviting nearby: (1 more does not invite now)")
+        seat.daemon.tell(NeighboursChanged((inviting, silent, Neighbour("10.0.0.4:8643", False))))
+        await seat.sees("Inviting nearby: (2 more do not invite now)")
 
 
 async def test_t_changes_the_theme_and_question_mark_shows_the_keys(office: Office) -> None:

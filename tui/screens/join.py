@@ -65,7 +65,8 @@ class JoinDialog(Dialog[None]):
         inviting = [each for each in nearby if each.pairing][:NEARBY_SHOWN]
         silent = sum(not each.pairing for each in nearby)
         text = "Inviting nearby:" if inviting else "No mesh nearby invites: press i on the other machine first."
-        text += f" ({silent} more do not invite now)" if silent else ""
+        if silent:
+            text += f" ({silent}{' more' if inviting else ''} {'does' if silent == 1 else 'do'} not invite now)"
         self.query_one("#nearby-text", Static).update(Content(text))
         if inviting != self._inviting:
             chosen = self._chosen
