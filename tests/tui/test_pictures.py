@@ -14,6 +14,7 @@ import pytest
 
 from tests.tui.conftest import Office, Seat, settle
 from tests.tui.scenes import SCENES
+from tui.app import BEAT_S
 from tui.feed import Contact
 
 Compare = Callable[[Seat, str], Awaitable[None]]
@@ -93,6 +94,7 @@ def compare(request: pytest.FixtureRequest) -> Compare:
     async def hold(seat: Seat, name: str) -> None:
         path = PICTURES / f"{name}.txt"
         if request.config.getoption("--rewrite-pictures"):
+            await seat.pilot.pause(1.2 * BEAT_S)  # what a dialog came over is drawn at the next beat
             await settle(seat)
             path.write_text(same_each_time(seat.screen), "utf-8")
         wanted = path.read_text("utf-8")
