@@ -104,7 +104,9 @@ class Table:
     def _forecast(self, problem: Problem, plan: Plan) -> Forecast:
         predicted = plan.predicted
         is_known = all(part.us > 0 for part in predicted.parts if not part.target)
-        is_known &= not any(problem.node(stage.node).is_guessed for stage in plan.stages)
+        is_known &= not any(
+            problem.node(one.node).is_guessed(one.last_layer - one.first_layer, one.accelerated) for one in plan.stages
+        )
         return Forecast(
             tokens_per_s=predicted.tokens_per_s if is_known else 0.0,
             ttft_ms=(predicted.ttft_us or 0.0) / 1000 if is_known else 0.0,

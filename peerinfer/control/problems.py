@@ -30,6 +30,9 @@ LIGHT_PERCENT: Final = 25
 """Of the memory of a machine that its owner keeps light."""
 STAGE_BYTES: Final = 100_000_000
 """Of a stage besides weights and cache: the process and its compute buffers (93 MB measured, tests/engine)."""
+CARD_STAGE_BYTES: Final = 700_000_000
+"""The same on a card: CUDA's context, its libraries' workspace and compute buffers. Measured on an H200 with CUDA 13: a
+stage with 98 MB of weights and 377 MB of cache took 1,304 MB."""
 NUMBER_BYTES: Final = 4
 """Hidden states cross a link as float32."""
 DEFAULT_LINK: Final = LinkNumbers("", "", latency_us=1000.0, bytes_per_s=50e6)
@@ -95,10 +98,8 @@ def problem_of(
         devices = _devices(member.snapshot, kinds, speeds, host_bytes=host_bytes, card_bytes=card_bytes)
         if engine == MLX:
             devices = tuple(_in_file_bytes(device, model, room) for device in devices)
-        stage_us = speeds[-1].stage_us
-        guessed = not all(speed.is_measured for speed in speeds)
-        numbers_of_node = NodeNumbers(member.node, member.name, devices, stage_us, STAGE_BYTES, limit)
-        nodes.append(replace(numbers_of_node, is_guessed=guessed))
+        stage_us = next((speed for speed in speeds if speed.is_measured), speeds[0]).stage_us
+        nodes.append(NodeNumbers(member.node, member.name, devices, stage_us, STAGE_BYTES, limit))
     return Problem(
         model=numbers,
         room=room,
@@ -248,7 +249,7 @@ def _devices(
 
 
 def _compute(memory_bytes: int, speed: StageNumbers) -> Compute:
-    return Compute(memory_bytes, speed.layer_us, speed.head_us, speed.prefill_layer_us)
+    return Compute(memory_bytes, speed.layer_us, speed.head_us, speed.prefill_layer_us, not speed.is_measured)
 
 
 def _usable(told: Snapshot, member: Member, members: Members, standing: Standing) -> tuple[int, int]:
@@ -271,7 +272,7 @@ def _usable(told: Snapshot, member: Member, members: Members, standing: Standing
     cards = [one for one in told.devices if one.kind in told.accelerators and one.memory_bytes]
     card_total = sum(one.memory_bytes for one in cards) * USABLE_PERCENT // 100
     card_free = sum(one.memory_free_bytes for one in cards) * USABLE_PERCENT // 100
-    card = min(card_total - placed[1], card_free - loading[1] + returned[1])
+    card = min(card_total - placed[1], card_free - loading[1] + returned[1]) - CARD_STAGE_BYTES
     return min(BYTES_MAX, max(0, host)), min(BYTES_MAX, max(0, card))
 
 
@@ -296,7 +297,7 @@ def _bytes_on(member: Member, instance: Instance, members: Members) -> tuple[int
             on_card = min(layers, stage.accelerated or 0)
             ends = ends_bytes(numbers, stage.first_layer, stage.last_layer)
             head = numbers.head_bytes if on_card and stage.last_layer == numbers.layers else 0
-            card += on_card * each + head
+            card += on_card * each + head + (CARD_STAGE_BYTES if on_card else 0)
             host += (layers - on_card) * each + ends - head + STAGE_BYTES
     return host, card
 

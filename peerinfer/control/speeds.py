@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from peerinfer.control.priors import prior
+from peerinfer.engine.kinds import OUTGROWN
 from peerinfer.gossip.snapshot import Device, EngineSpeed
 
 RATE_MIN: Final = 1e6
@@ -39,32 +40,24 @@ def stage_numbers(
 ) -> StageNumbers:
     """By what was measured of this kind of model; else of the same quantisation, of any, or guessed by the device.
 
-    A guess of the rate is never mixed with a measured overhead: a figure is taken whole.
+    A guess of the rate is never mixed with a measured overhead, but where much lighter layers were measured: those show
+    the overhead, and hide the rate.
     """
     here = [one for one in speeds if (one.engine, one.device) == (engine, kind)]
     alike = [one for one in here if one.quantisation == quantisation]
     same = [one for one in alike if one.architecture == architecture]
     found = next(iter((*same, *alike, *here)), None)
-    if found is None:
-        guess = prior(devices, kind)
-        rate, overhead_us, prefill, stage_us = (
-            guess.bytes_per_s,
-            guess.overhead_us,
-            guess.prefill_bytes_per_s,
-            guess.stage_us,
-        )
-    else:
-        rate, overhead_us, prefill, stage_us = (
-            found.bytes_per_s,
-            found.overhead_us,
-            found.prefill_bytes_per_s,
-            found.stage_us,
-        )
+    guess = prior(devices, kind)
+    is_outgrown = found is not None and 0 < OUTGROWN * found.layer_bytes < layer_bytes
+    known = found or guess
+    rate, prefill = known.bytes_per_s, known.prefill_bytes_per_s
+    if is_outgrown:
+        rate, prefill = max(rate, guess.bytes_per_s), max(prefill, guess.prefill_bytes_per_s)
     rate = min(RATE_MAX, max(RATE_MIN, rate))
     return StageNumbers(
-        layer_us=layer_bytes / rate * 1e6 + min(US_MAX, overhead_us),
+        layer_us=layer_bytes / rate * 1e6 + min(US_MAX, known.overhead_us),
         head_us=head_bytes / rate * 1e6,
         prefill_layer_us=layer_bytes / min(RATE_MAX, max(RATE_MIN, prefill)) * 1e6 if prefill > 0 else 0.0,
-        stage_us=min(US_MAX, stage_us),
-        is_measured=found is not None and found.samples > 0,
+        stage_us=min(US_MAX, known.stage_us),
+        is_measured=found is not None and found.samples > 0 and not is_outgrown,
     )

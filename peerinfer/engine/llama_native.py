@@ -47,7 +47,7 @@ class NativeLog:
         self.lines: list[str] = []
 
         def receive(level: int, text: bytes, _: object) -> None:
-            if level >= LOG_LEVEL_ERROR:
+            if level == LOG_LEVEL_ERROR:  # the level above it continues a line of any
                 self.lines = [*self.lines[-4:], text.decode("utf-8", "replace").strip()]
 
         self._callback: Any = llama.llama_log_callback(receive)

@@ -147,6 +147,8 @@ class EngineSpeed:
     """Weights times prompt tokens per second; 0 where it was not measured."""
     samples: int = 0
     """Measurements behind it; 0 for a guess by the device's name."""
+    layer_bytes: int = 0
+    """Of the heaviest layer behind it; 0 where that is not known: see `engine.kinds.OUTGROWN`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from peerinfer.placement.explain import explain, explain_none
 from peerinfer.placement.explain_report import report
 from peerinfer.placement.explain_shortage import Waiver, quantisation_bits
 from peerinfer.placement.greedy import place
-from peerinfer.placement.plan import Plan
+from peerinfer.placement.plan import Plan, Stages
 from peerinfer.placement.problem import Problem
 
 Solve = Callable[[Problem], Awaitable[Plan]]
@@ -114,16 +114,24 @@ async def plan_report(look: Look, solve: Solve) -> JsonObject:
         with contextlib.suppress(NoPlacement):
             plan = await solve(problem)
             told = report(await asyncio.to_thread(explain, problem, plan, place), look.engines())
-            return {**told, "guessed": _guessed(problem)}
+            return {**told, "guessed": _guessed(problem, plan.stages)}
     bits = quantisation_bits(look.model.quantisation)
     problem = look.problem(is_lenient=True)
     none = await asyncio.to_thread(explain_none, problem, place, waivers=look.waivers(), bits=bits)
-    return {**report(none, look.engines()), "guessed": _guessed(problem)}
+    return {**report(none, look.engines()), "guessed": _guessed(problem, ())}
 
 
-def _guessed(problem: Problem) -> list[JsonObject]:
-    """The nodes whose speed was not measured: what is predicted of them is a guess by their devices."""
-    return [{"node": node.node, "name": node.name} for node in problem.nodes if node.is_guessed]
+def _guessed(problem: Problem, stages: Stages) -> list[JsonObject]:
+    """The nodes whose speed was not measured: what is predicted of them is a guess by their devices.
+
+    A node that holds a stage is judged by the devices that compute it, another by the one that would be filled first.
+    """
+    used = {one.node: (one.last_layer - one.first_layer, one.accelerated) for one in stages}
+    return [
+        {"node": node.node, "name": node.name}
+        for node in problem.nodes
+        if (node.is_guessed(*used[node.node]) if node.node in used else node.devices[0].is_guessed)
+    ]
 
 
 def _what_limits(member: Member) -> str:

@@ -40,16 +40,20 @@ class Speeds:
 
     def wants(self, shape: StageShape, /) -> bool:
         """See `Meter.wants`."""
-        return not self._calibration.is_known(self._kind(shape), wall())
+        kind = self._kind(shape)
+        return kind is not None and not self._calibration.is_known(kind, shape.layer_bytes, wall())
 
     def learn(self, figures: StageFigures, /) -> None:
         """See `Meter.learn`."""
-        if self._calibration.learn(self._sample(figures), wall()):
+        sample = self._sample(figures)
+        if sample is not None and self._calibration.learn(sample, wall()):
             self._save()
 
     def correct(self, figures: StageFigures, /) -> None:
         """See `Meter.correct`."""
-        self._calibration.correct(self._sample(figures))
+        sample = self._sample(figures)
+        if sample is not None:
+            self._calibration.correct(sample)
         if wall() - self._saved_at > SAVE_EVERY_S:
             self._save()
 
@@ -60,16 +64,19 @@ class Speeds:
 
     def _is_here(self, figure: Figure) -> bool:
         kind = figure.kind
-        return (kind.device, kind.device_name, kind.threads) == (*self._device(kind.engine), self._threads)
+        is_used = kind.device in (*self._accelerators(kind.engine), "cpu") and kind.threads == self._threads
+        return is_used and (kind.device, kind.device_name) == self._found(kind.device)
 
     def _save(self) -> None:
         self._saved_at = wall()
         self._file.save(self._calibration.figures)
 
-    def _sample(self, figures: StageFigures) -> StageSample:
-        shape = figures.shape
+    def _sample(self, figures: StageFigures) -> StageSample | None:
+        shape, kind = figures.shape, self._kind(figures.shape)
+        if kind is None:
+            return None
         return StageSample(
-            kind=self._kind(shape),
+            kind=kind,
             layers=shape.layers,
             layer_bytes=shape.layer_bytes,
             head_bytes=shape.head_bytes,
@@ -79,13 +86,18 @@ class Speeds:
             stage_us=figures.stage_us,
         )
 
-    def _kind(self, shape: StageShape) -> Kind:
-        device, name = self._device(shape.engine)
+    def _kind(self, shape: StageShape) -> Kind | None:
+        """None for a stage that two devices share: its times say nothing of either."""
+        if 0 < shape.on_host < shape.layers:
+            return None
+        device, name = self._found("cpu") if shape.on_host else self._device(shape.engine)
         return Kind(shape.engine, device, name, self._threads, shape.architecture, shape.quantisation)
 
     def _device(self, engine: str) -> tuple[str, str]:
         """Kind and name of what an engine computes with."""
-        wanted = (*self._accelerators(engine), "cpu")
+        return self._found(*self._accelerators(engine), "cpu")
+
+    def _found(self, *wanted: str) -> tuple[str, str]:
         found = [device for kind in wanted for device in self._devices() if device.kind == kind]
         return (found[0].kind, found[0].name) if found else ("cpu", "")
 
@@ -103,6 +115,7 @@ def _speed(figure: Figure) -> EngineSpeed:
         stage_us=_rounded(figure.stage_us),
         prefill_bytes_per_s=_rounded(figure.prefill_bytes_per_s / figure.factor),
         samples=figure.samples,
+        layer_bytes=figure.layer_bytes,
     )
 
 

@@ -31,6 +31,8 @@ class StageShape:
     head_bytes: int
     """0 on a stage that is not the last."""
     engine: str = LLAMA
+    on_host: int = 0
+    """Of its layers, those that the processor computes although there is an accelerator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,11 @@ class NoMeter:
         """Not kept."""
 
 
-def shape_of(facts: ModelFacts, layers: tuple[int, int], engine: str) -> StageShape:
-    """The shape of the stage with this half-open range of layers, run by `engine`."""
+def shape_of(facts: ModelFacts, layers: tuple[int, int], engine: str, accelerated: int | None = None) -> StageShape:
+    """The shape of the stage with this half-open range of layers, run by `engine`, `accelerated` of them on a card.
+
+    None leaves that to the engine, which takes the best device for all.
+    """
     first, last = layers
     return StageShape(
         architecture=facts.architecture,
@@ -85,6 +90,7 @@ def shape_of(facts: ModelFacts, layers: tuple[int, int], engine: str) -> StageSh
         layer_bytes=sum(facts.layer_bytes[first:last]) // (last - first),
         head_bytes=facts.head_bytes if last == facts.n_layers else 0,
         engine=engine,
+        on_host=0 if accelerated is None else last - first - accelerated,
     )
 
 

@@ -168,7 +168,7 @@ class PipelineService:
         held = self._held.get((instance.id, instance.epoch))
         place = instance.stages[ring.stage]
         if held is not None:
-            held.watch = Watch(shape_of(files.facts, ring.layers, place.engine), held.runner.times)
+            held.watch = Watch(shape_of(files.facts, ring.layers, place.engine, place.accelerated), held.runner.times)
         accelerated = place.accelerated
         return StageSpec(
             kind=files.kind,

@@ -54,6 +54,8 @@ class Compute:
     """Final norm and head."""
     prefill_layer_us: float = 0.0
     """One layer for each token of a prompt; 0 where that is not known."""
+    is_guessed: bool = False
+    """Whether its times are guesses by the name of the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,16 @@ class NodeNumbers:
     """Layers that its disk has room for; None sets no limit."""
     table_us: tuple[float, ...] = ()
     """Decode time of 0, 1, 2 … layers where it was measured so; it replaces `layer_us` of the only device."""
-    is_guessed: bool = False
-    """Whether its times are guesses by the names of its devices."""
 
     @property
     def memory_bytes(self) -> int:
         """Of all its devices."""
         return sum(device.memory_bytes for device in self.devices)
+
+    def is_guessed(self, layers: int, accelerated: int) -> bool:
+        """Whether the time of a stage here is a guess; `accelerated` of its layers run on the first device."""
+        used = (*self.devices[: min(1, accelerated)], *(self.devices[-1:] if layers > accelerated else ()))
+        return any(device.is_guessed for device in used)
 
 
 @dataclass(frozen=True, slots=True)

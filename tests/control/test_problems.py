@@ -14,6 +14,7 @@ from peerinfer.control.drawing import Table
 from peerinfer.control.members import Member
 from peerinfer.control.planning import Wishes, model_of
 from peerinfer.control.problems import (
+    CARD_STAGE_BYTES,
     STAGE_BYTES,
     Standing,
     is_pressed,
@@ -129,8 +130,31 @@ def test_a_card_is_a_device_of_its_own_only_where_the_engine_uses_it() -> None:
     (unused,) = problem(member(devices=(card,))).nodes
     assert len(unused.devices) == 1
     (used,) = problem(member(devices=(card,), accelerators=("cuda",))).nodes
-    assert [device.memory_bytes for device in used.devices] == [9 * GB, 14_400_000_000]
+    assert [device.memory_bytes for device in used.devices] == [9 * GB - CARD_STAGE_BYTES, 14_400_000_000]
     assert used.devices[0].layer_us < used.devices[1].layer_us
+
+
+def test_what_stands_on_a_card_takes_its_memory() -> None:
+    card = Device("cuda", "NVIDIA GeForce RTX 3060", 12 * GB, 12 * GB)
+    stage = StagePlace(A, "llama.cpp", 0, 16, accelerated=16)
+    stands = Instance("i" * 32, "m", MODEL.digest, Epoch(1, A, 1), InstanceState.READY, (stage,), 1024, 1)
+    (node,) = problem(member(devices=(card,), accelerators=("cuda",)), standing=Standing((stands,))).nodes
+    assert node.devices[0].memory_bytes == int(10.8 * GB) - 2 * GB - 2 * CARD_STAGE_BYTES
+
+
+def test_only_a_device_that_computes_a_stage_makes_a_guess_of_it() -> None:
+    card = Device("cuda", "NVIDIA GeForce RTX 3060", 12 * GB, 12 * GB)
+    measured = EngineSpeed("llama.cpp", "cuda", "", "", 2e11, 30.0, 350.0, 1e13, 1)
+    one = member(devices=(card,), accelerators=("cuda",), speeds=(measured,))
+    (node,) = problem(one).nodes
+    assert node.stage_us == 350.0
+    assert [node.is_guessed(32, accelerated) for accelerated in (0, 8, 32)] == [True, True, False]
+    drawn = Table((one,), {A}, Advice()).draw(MODEL, WISHES, 0.0)
+    assert drawn.stages == (StagePlace(A, "llama.cpp", 0, 32, accelerated=32),)
+    assert drawn.forecast.tokens_per_s == pytest.approx(1e6 / (32 * (GB / 8 / 2e11 * 1e6 + 30.0) + 350.0), rel=0.01)
+    tight = replace(card, memory_free_bytes=2 * GB)
+    spilt = Table((member(devices=(tight,), accelerators=("cuda",), speeds=(measured,)),), {A}, Advice())
+    assert spilt.draw(MODEL, WISHES, 0.0).forecast.tokens_per_s == 0.0
 
 
 def test_a_link_that_one_end_measured_stands_for_both() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from peerinfer.control.priors import BANDWIDTHS, prior, published_gb_per_s
 from peerinfer.control.speeds import StageNumbers, stage_numbers
+from peerinfer.engine.kinds import OUTGROWN
 from peerinfer.gossip.snapshot import NUMBER_MAX, Device, EngineSpeed
 
 DEVICES = (Device("cpu", "A processor", cores=8), Device("cuda", "NVIDIA GeForce RTX 3060 Laptop GPU", 6_000, 5_000))
@@ -41,6 +43,19 @@ def test_the_nearest_measurement_counts() -> None:
     guessed = numbers(gpu)
     assert not guessed.is_measured
     assert guessed.layer_us > 500
+
+
+def test_from_much_lighter_layers_only_the_overhead_is_believed() -> None:
+    told = replace(speed("llama", "Q4_1", 1e10, "cuda"), layer_bytes=10**7 // OUTGROWN)
+    assert numbers(told, kind="cuda").is_measured
+    lighter = replace(told, layer_bytes=told.layer_bytes - 1)
+    rate = prior(DEVICES, "cuda").bytes_per_s
+    assert rate > 1e10
+    found = numbers(lighter, kind="cuda")
+    assert not found.is_measured
+    assert (found.layer_us, found.stage_us) == (pytest.approx(1e13 / rate + 10.0), 100.0)
+    quick = numbers(replace(lighter, bytes_per_s=1e13), kind="cuda")
+    assert quick.layer_us == pytest.approx(11.0)  # what was seen to be quicker than a guess is
 
 
 def test_a_laptops_gpu_is_not_its_desktop_namesake() -> None:

@@ -19,6 +19,7 @@ from peerinfer.models.gguf import read_header
 from peerinfer.models.shards import stage_key
 from peerinfer.net.frames import Row
 from tests.cutting import cut
+from tests.engine.engines import GPU_OFF, IS_ON_GPU
 
 CONTEXT = 64
 CHUNKS = ([(0, 7)], [(0, 2), (0, 5)], [(0, 11), (1, 3), (0, 2), (1, 6)])
@@ -145,9 +146,10 @@ def story(chain: Chain) -> list[np.ndarray]:
 
 
 def assert_equal(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], cuts: Sequence[int]) -> None:
-    """Fails unless two stories are the same to the last bit."""
+    """Fails unless two stories are the same to the last bit; on a GPU they need not be."""
     for number, (one, other) in enumerate(zip(expected, actual, strict=True)):
-        assert (one == other).all(), f"cuts {cuts}, step {number}, off by {np.abs(one - other).max()}"
+        bound = GPU_OFF * np.ptp(one) if IS_ON_GPU else 0.0
+        assert (np.abs(one - other) <= bound).all(), f"cuts {cuts}, step {number}, off by {np.abs(one - other).max()}"
 
 
 def assert_every_split_equals_the_whole(made: Stages) -> None:

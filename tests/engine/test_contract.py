@@ -21,11 +21,11 @@ from peerinfer.net.frames import Epoch, Row, StepFrame, encode_frame
 from peerinfer.net.messages import pack_fields
 from peerinfer.packing import pack, unpack
 from tests.engine.chains import Chain, Stages, stages
-from tests.engine.engines import each_engine
+from tests.engine.engines import GPU_OFF, IS_ON_GPU, each_engine
 from tests.tiny_architectures import MODELS
 from tests.tiny_parts import KV_HEADS, VOCAB, WIDTH, write_tiny
 
-SAME = 2e-3
+SAME = GPU_OFF if IS_ON_GPU else 2e-3
 """Relative to the spread of logits: keys and values are kept in 16 bits, and sums are taken in another order."""
 FAMILIES = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3 of its own period", "phi3"]
 IDS = np.random.default_rng(11).integers(3, VOCAB, 64).astype(np.int32)

@@ -69,7 +69,7 @@ FULL = Snapshot(
     troubles=(("nvidia", "The driver is gone."),),
     policy=OwnerPolicy(keep_light=True, memory_limit_bytes=8_000_000_000),
     links=(LinkFigure("cd" * 16, 350.5, 118e6, is_stale=True),),
-    speeds=(EngineSpeed("llama.cpp", "cpu", "llama", "Q4_1", 9e9, 35.0, 900.0, 4e10, 3),),
+    speeds=(EngineSpeed("llama.cpp", "cpu", "llama", "Q4_1", 9e9, 35.0, 900.0, 4e10, 3, 1_900_000),),
     accelerators=("cuda",),
     unable=(("mlx", "phi3"),),
 )
@@ -135,7 +135,7 @@ FOURTH = bytes.fromhex(
     "756461a6756e61626c659192a36d6c78a470686933"
 )
 """As it was before a stage told its wait."""
-GOLDEN = bytes.fromhex(
+FIFTH = bytes.fromhex(
     "de0015a46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003"
     "b9aca000b16d656d6f72795f667265655f6279746573cf0000000218711a00a764657669636573929ca3637075ab4120"
     "70726f636573736f72000008c0c0c0c0a0a0a09ca463756461a54120475055cd5dc0cd4e2000cb3fe0000000000000cb"
@@ -154,6 +154,26 @@ GOLDEN = bytes.fromhex(
     "51345f31cb4200c388d0000000cb4041800000000000cb408c200000000000cb4222a05f2000000003ac616363656c65"
     "7261746f727391a463756461a6756e61626c659192a36d6c78a470686933"
 )
+"""As it was before a speed told how heavy the layers behind it were."""
+GOLDEN = bytes.fromhex(
+    "de0015a46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003"
+    "b9aca000b16d656d6f72795f667265655f6279746573cf0000000218711a00a764657669636573929ca3637075ab4120"
+    "70726f636573736f72000008c0c0c0c0a0a0a09ca463756461a54120475055cd5dc0cd4e2000cb3fe0000000000000cb"
+    "c00c000000000000cb4066800000000000cb4097700000000000a3686f74a3382e39a53537302e31aa6f6e5f62617474"
+    "657279c2a7656e67696e657391a96c6c616d612e637070a66d6f64656c7391dc0011a474696e79d94064646464646464"
+    "646464646464646464646464646464646464646464646464646464646464646464646464646464646464646464646464"
+    "646464646464646464cd03840564283c08cd10009401020304379292000b922c37a56c6c616d61a651345f4b5f4dcd02"
+    "40cc824ba67374616765739199d920616261626162616261626162616261626162616261626162616261626162616293"
+    "05d92063646364636463646364636463646364636463646364636463646364636463640201a57265616479cb3ff00000"
+    "00000000cb401a000000000000cb3fd000000000000030cb3fe8000000000000af6469736b5f667265655f6279746573"
+    "cf00000001a13b8600af626174746572795f70657263656e74cb4054600000000000aa6c69645f636c6f736564c2ab75"
+    "7365725f616374697665c3a7746865726d616ca466616972af737761705f757365645f6279746573cd1000a874726f75"
+    "626c65739192a66e7669646961b35468652064726976657220697320676f6e652ea6706f6c69637994c3c2cf00000001"
+    "dcd65000c2a56c696e6b739194d9206364636463646364636463646364636463646364636463646364636463646364cb"
+    "4075e80000000000cb419c222600000000c3a6737065656473919aa96c6c616d612e637070a3637075a56c6c616d61a4"
+    "51345f31cb4200c388d0000000cb4041800000000000cb408c200000000000cb4222a05f2000000003ce001cfde0ac61"
+    "6363656c657261746f727391a463756461a6756e61626c659192a36d6c78a470686933"
+)
 
 
 def changed(**values: object) -> bytes:
@@ -167,7 +187,9 @@ def test_the_bytes_on_the_wire_stay_as_they_are() -> None:
     told = {
         name: getattr(FULL, name) for name in ("name", "version", "memory_bytes", "memory_free_bytes", "on_battery")
     }
-    fourth = replace(FULL, stages=(replace(STAGE, wait_ms=0.0),))
+    fifth = replace(FULL, speeds=(replace(FULL.speeds[0], layer_bytes=0),))
+    assert decode_snapshot(FIFTH) == fifth
+    fourth = replace(fifth, stages=(replace(STAGE, wait_ms=0.0),))
     assert decode_snapshot(FOURTH) == fourth
     plain = Snapshot(**told, engines=FULL.engines, stages=fourth.stages, devices=(FULL.devices[0], Device(*OLD_GPU)))
     third = replace(MODEL, mlx_layer_bytes=0, mlx_head_bytes=0)
@@ -211,6 +233,7 @@ def test_what_a_newer_peer_adds_is_ignored() -> None:
         {"models": [["tiny", "d" * 64, 1, 1, 1, 1, 1, 1, 1, [], 5, [[1]]]]},
         {"models": [["tiny", "d" * 64, 1, 1, 1, 1, 1, 1, 1, [], 5, [[0, 1]] * 65]]},
         {"disk_free_bytes": -1},
+        {"speeds": [["e", "cpu", "a", "q", 1.0, 1.0, 1.0, 1.0, 1, -1]]},
         {"stages": [["id", [1, "n"], 0, "ready", 0, 0, 0, 0]]},
         {"stages": [["id", [1, "n", 0], 0, "ready", float("nan"), 0, 0, 0]]},
         {"stages": [["id", [1, "n", 0], 0, "ready", -0.5, 0, 0, 0]]},

@@ -59,6 +59,23 @@ async def test_what_was_not_measured_is_named_as_a_guess() -> None:
     assert (short["stages"], [one["name"] for one in short["guessed"]]) == ([], ["desk"])
 
 
+async def test_a_node_whose_card_was_measured_and_runs_all_layers_is_no_guess() -> None:
+    desk = member("desk", 64)
+    assert desk.snapshot is not None
+    card = Device("cuda", "NVIDIA GeForce RTX 3090", 24 * GB, 24 * GB)
+    told = replace(
+        desk.snapshot,
+        devices=(*desk.snapshot.devices, card),
+        accelerators=("cuda",),
+        speeds=(EngineSpeed("llama.cpp", "cuda", "llama", "Q8_0", 5e11, 0.0, samples=3),),
+    )
+    whole = await asked((replace(desk, snapshot=told), member("lap", 16, 1e10)))
+    assert [(one["name"], one["layers"]) for one in whole["stages"]] == [("desk", [0, 20])]
+    assert whole["guessed"] == []
+    small = replace(told, devices=(*desk.snapshot.devices, replace(card, memory_free_bytes=8 * GB)))
+    assert [one["name"] for one in (await asked((replace(desk, snapshot=small),)))["guessed"]] == ["desk"]
+
+
 async def test_an_owner_who_is_in_the_way_is_named() -> None:
     policy = OwnerPolicy(exclude=True)
     told = await asked((member("desk", 64, 1e11, policy=policy), member("lap", 16, 1e10)))

@@ -9,7 +9,9 @@ import pytest
 
 from peerinfer.engine.host import StageHost
 from peerinfer.errors import EngineError
-from peerinfer.pipeline.metering import SINGLES_MIN, StageFigures, StageShape, Watch
+from peerinfer.models.facts import model_facts
+from peerinfer.models.gguf import read_header
+from peerinfer.pipeline.metering import SINGLES_MIN, StageFigures, StageShape, Watch, shape_of
 from peerinfer.pipeline.requests import ChatRequest
 from peerinfer.pipeline.times import StageTimes
 from tests.pipeline.house import House, collect
@@ -72,6 +74,12 @@ async def test_a_measurement_that_fails_costs_no_load(
     async with house:
         ids, _, _ = await collect(house.gateways[0], ChatRequest("", (), prompt="hello", max_tokens=4))
         assert ids
+
+
+def test_layers_that_a_card_does_not_compute_are_the_processors(tiny: str) -> None:
+    facts = model_facts(read_header(Path(tiny)))
+    on_host = [shape_of(facts, (1, 5), "llama.cpp", accelerated).on_host for accelerated in (None, 4, 3, 0)]
+    assert on_host == [0, 0, 1, 4]
 
 
 def test_few_steps_make_no_figure() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerinfer.engine.kinds import OUTGROWN
 from peerinfer.telemetry.calibration import (
     CPU_OVERHEAD_US,
     ENTRIES_MAX,
@@ -119,15 +120,30 @@ def test_noise_makes_no_news_and_a_change_does() -> None:
 def test_a_figure_is_fresh_for_a_week_and_another_kind_is_another_figure() -> None:
     book = Calibration()
     book.learn(sampled(1e10, 20.0, 10, 10**7, 0), 1000.0)
-    assert book.is_known(KIND, 1000.0 + OLD_S - 1)
-    assert book.is_known(KIND, 0.0)
-    assert not book.is_known(KIND, 1000.0 + OLD_S)
-    assert not book.is_known(replace(KIND, threads=8), 1000.0)
+    assert book.is_known(KIND, 10**7, 1000.0 + OLD_S - 1)
+    assert book.is_known(KIND, 10**7, 0.0)
+    assert not book.is_known(KIND, 10**7, 1000.0 + OLD_S)
+    assert not book.is_known(replace(KIND, threads=8), 10**7, 1000.0)
     for number in range(2 * ENTRIES_MAX):
         kind = replace(KIND, architecture=f"a{number}")
         book.learn(replace(sampled(1e10, 20.0, 10, 10**7, 0), kind=kind), 2000.0 + number)
     assert len(book.figures) == ENTRIES_MAX
-    assert not book.is_known(KIND, 1000.0)
+    assert not book.is_known(KIND, 10**7, 1000.0)
+
+
+def test_a_small_model_says_little_of_a_large_one() -> None:
+    book = Calibration()
+    small, large = sampled(1e10, 20.0, 10, 10**6, 0), sampled(4e10, 20.0, 10, 10**8, 0)
+    assert book.learn(small, 0.0)
+    assert book.is_known(KIND, OUTGROWN * 10**6, 1.0)
+    assert not book.is_known(KIND, OUTGROWN * 10**6 + 1, 1.0)
+    assert book.learn(large, 2.0)
+    (figure,) = book.figures
+    assert figure == fit(large, 2.0)
+    assert not book.learn(small, 3.0)
+    assert book.figures == (figure,)
+    assert book.learn(small, 2.0 + OLD_S)
+    assert book.figures == (fit(small, 2.0 + OLD_S),)
 
 
 def test_what_was_measured_is_there_after_a_restart(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def test_a_gpu_in_instances_is_told_as_these(library: Path) -> None:
 
 def test_without_a_driver_there_is_nothing_to_tell_and_nothing_wrong(library: Path, tmp_path: Path) -> None:
     assert read(library, "no-driver") == [{"devices": [], "lacks": ""}]
-    assert read(tmp_path) == [{"devices": [], "lacks": ""}]
+    if find_library("nvidia-ml") is None:  # else this machine has a driver, whatever folder is looked in first
+        assert read(tmp_path) == [{"devices": [], "lacks": ""}]
 
 
 def test_a_driver_that_does_not_match_its_library_is_a_trouble(library: Path) -> None:
