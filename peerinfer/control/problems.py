@@ -18,7 +18,7 @@ from peerinfer.control.speeds import StageNumbers, stage_numbers
 from peerinfer.control.state import Instance, InstanceState
 from peerinfer.engine.kinds import MLX
 from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import HeldModel, LinkFigure, Snapshot
+from peerinfer.gossip.snapshot import Device, HeldModel, LinkFigure, Snapshot
 from peerinfer.placement.plan import bytes_per_layer, ends_bytes
 from peerinfer.placement.problem import Compute, Excluded, LinkNumbers, ModelNumbers, NodeNumbers, Problem, Room
 
@@ -31,8 +31,8 @@ LIGHT_PERCENT: Final = 25
 STAGE_BYTES: Final = 100_000_000
 """Of a stage besides weights and cache: the process and its compute buffers (93 MB measured, tests/engine)."""
 CARD_STAGE_BYTES: Final = 700_000_000
-"""The same on a card: CUDA's context, its libraries' workspace and compute buffers. Measured on an H200 with CUDA 13: a
-stage with 98 MB of weights and 377 MB of cache took 1,304 MB."""
+"""The same on each card: the context, libraries' workspace and compute buffers. An H200 with CUDA 13, whose context is
+among the largest, showed 1,304 MB for a stage with 98 MB of weights and 377 MB of cache."""
 NUMBER_BYTES: Final = 4
 """Hidden states cross a link as float32."""
 DEFAULT_LINK: Final = LinkNumbers("", "", latency_us=1000.0, bytes_per_s=50e6)
@@ -237,15 +237,14 @@ def _in_file_bytes(device: Compute, model: HeldModel, room: Room) -> Compute:
 def _devices(
     told: Snapshot, kinds: Sequence[str], speeds: list[StageNumbers], *, host_bytes: int, card_bytes: int
 ) -> tuple[Compute, ...]:
-    """Accelerators with a memory of their own, then the host; one that uses the host's memory stands for it."""
-    computes: list[Compute] = []
-    on_host = speeds[-1]
-    for kind, speed in zip(kinds, speeds, strict=False):
-        if any(one.kind == kind and one.memory_bytes for one in told.devices):
-            computes.append(_compute(card_bytes, speed))
-        else:
-            on_host = speed
-    return (*computes[:1], _compute(host_bytes, on_host))
+    """Accelerators with a memory of their own, then the host; where there are none, one that uses the host's memory
+    stands for it.
+    """
+    owners = {one.kind for one in told.devices if one.memory_bytes}
+    cards = [speed for kind, speed in zip(kinds, speeds, strict=False) if kind in owners]
+    if cards:
+        return _compute(card_bytes, cards[0]), _compute(host_bytes, speeds[-1])
+    return (_compute(host_bytes, speeds[0]),)
 
 
 def _compute(memory_bytes: int, speed: StageNumbers) -> Compute:
@@ -269,11 +268,16 @@ def _usable(told: Snapshot, member: Member, members: Members, standing: Standing
     host = min(total - placed[0], free - loading[0] + returned[0])
     if is_pressed(member):
         host = min(host, int(returned[0] * PRESSED_LEAVES))
-    cards = [one for one in told.devices if one.kind in told.accelerators and one.memory_bytes]
+    cards = _cards(told)
     card_total = sum(one.memory_bytes for one in cards) * USABLE_PERCENT // 100
     card_free = sum(one.memory_free_bytes for one in cards) * USABLE_PERCENT // 100
-    card = min(card_total - placed[1], card_free - loading[1] + returned[1]) - CARD_STAGE_BYTES
+    card = min(card_total - placed[1], card_free - loading[1] + returned[1]) - len(cards) * CARD_STAGE_BYTES
     return min(BYTES_MAX, max(0, host)), min(BYTES_MAX, max(0, card))
+
+
+def _cards(told: Snapshot) -> list[Device]:
+    """Accelerators with a memory of their own: a stage there is spread over all of them."""
+    return [one for one in told.devices if one.kind in told.accelerators and one.memory_bytes]
 
 
 def _sum(amounts: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -287,6 +291,7 @@ def _bytes_on(member: Member, instance: Instance, members: Members) -> tuple[int
     if model is None:
         return 0, 0
     numbers, room = numbers_of(model), Room(instance.context, instance.slots)
+    cards = len(_cards(member.snapshot)) if member.snapshot else 0
     host = card = 0
     for stage in instance.stages:
         if stage.node == member.node:
@@ -297,7 +302,7 @@ def _bytes_on(member: Member, instance: Instance, members: Members) -> tuple[int
             on_card = min(layers, stage.accelerated or 0)
             ends = ends_bytes(numbers, stage.first_layer, stage.last_layer)
             head = numbers.head_bytes if on_card and stage.last_layer == numbers.layers else 0
-            card += on_card * each + head + (CARD_STAGE_BYTES if on_card else 0)
+            card += on_card * each + head + (cards * CARD_STAGE_BYTES if on_card else 0)
             host += (layers - on_card) * each + ends - head + STAGE_BYTES
     return host, card
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from peerinfer.control.priors import prior
-from peerinfer.engine.kinds import OUTGROWN
-from peerinfer.gossip.snapshot import Device, EngineSpeed
+from peerinfer.gossip.snapshot import Device, EngineSpeed, size_class
 
 RATE_MIN: Final = 1e6
 RATE_MAX: Final = 1e14
@@ -40,24 +39,33 @@ def stage_numbers(
 ) -> StageNumbers:
     """By what was measured of this kind of model; else of the same quantisation, of any, or guessed by the device.
 
-    A guess of the rate is never mixed with a measured overhead, but where much lighter layers were measured: those show
-    the overhead, and hide the rate.
+    A figure is taken whole: a guess of the rate is never mixed with a measured overhead. Only where nothing but layers
+    of another size was measured, light ones hide the rate and heavy ones the overhead: then a guess bounds both, and
+    what comes out is a guess, too.
     """
+    size = size_class(kind, layer_bytes)
     here = [one for one in speeds if (one.engine, one.device) == (engine, kind)]
-    alike = [one for one in here if one.quantisation == quantisation]
-    same = [one for one in alike if one.architecture == architecture]
-    found = next(iter((*same, *alike, *here)), None)
+
+    def unlike(one: EngineSpeed) -> tuple[bool, bool, bool, int]:
+        return (
+            one.size != size,
+            one.quantisation != quantisation,
+            one.architecture != architecture,
+            abs(one.size - size),
+        )
+
+    found = min(here, key=unlike, default=None)
     guess = prior(devices, kind)
-    is_outgrown = found is not None and 0 < OUTGROWN * found.layer_bytes < layer_bytes
     known = found or guess
-    rate, prefill = known.bytes_per_s, known.prefill_bytes_per_s
-    if is_outgrown:
+    rate, overhead_us, prefill = known.bytes_per_s, known.overhead_us, known.prefill_bytes_per_s
+    if found is not None and found.size != size:
         rate, prefill = max(rate, guess.bytes_per_s), max(prefill, guess.prefill_bytes_per_s)
+        overhead_us = max(overhead_us, guess.overhead_us)
     rate = min(RATE_MAX, max(RATE_MIN, rate))
     return StageNumbers(
-        layer_us=layer_bytes / rate * 1e6 + min(US_MAX, known.overhead_us),
+        layer_us=layer_bytes / rate * 1e6 + min(US_MAX, overhead_us),
         head_us=head_bytes / rate * 1e6,
         prefill_layer_us=layer_bytes / min(RATE_MAX, max(RATE_MIN, prefill)) * 1e6 if prefill > 0 else 0.0,
         stage_us=min(US_MAX, known.stage_us),
-        is_measured=found is not None and found.samples > 0 and not is_outgrown,
+        is_measured=found is not None and found.size == size and found.samples > 0,
     )

@@ -21,7 +21,8 @@ llama: Any = llama_cpp
 _installed: list[Any] = []
 """The log callback that llama.cpp holds: it must outlive whoever set it, for llama.cpp will call it again."""
 LOG_LEVEL_ERROR = 4
-"""`GGML_LOG_LEVEL_ERROR` in ggml.h."""
+LOG_LEVEL_CONTINUED = 5
+"""`GGML_LOG_LEVEL_ERROR` and `GGML_LOG_LEVEL_CONT` in ggml.h."""
 
 
 def _base_library() -> Any:
@@ -45,10 +46,15 @@ class NativeLog:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        is_error = False
 
         def receive(level: int, text: bytes, _: object) -> None:
-            if level == LOG_LEVEL_ERROR:  # the level above it continues a line of any
-                self.lines = [*self.lines[-4:], text.decode("utf-8", "replace").strip()]
+            nonlocal is_error
+            is_more = level == LOG_LEVEL_CONTINUED
+            is_error = level == LOG_LEVEL_ERROR or (is_more and is_error)
+            if is_error:
+                words = text.decode("utf-8", "replace").strip()
+                self.lines = [*self.lines[:-1], f"{self.lines[-1]} {words}"] if is_more else [*self.lines[-4:], words]
 
         self._callback: Any = llama.llama_log_callback(receive)
         llama.llama_log_set(self._callback, ctypes.c_void_p(0))

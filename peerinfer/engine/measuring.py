@@ -22,7 +22,8 @@ STEPS_MAX: Final = 16
 BUDGET_S: Final = 0.5
 """For each kind of step; a slow machine does fewer of them."""
 QUICK_PROMPT_S: Final = 0.25
-"""A prompt that took less is run again: the first one on a GPU loads the kernels for prompts."""
+"""A prompt that took less is run again; so is one that took longer than its tokens one by one, as the first on a GPU
+may, for which kernels are loaded, or compiled."""
 SLOW_TOKEN_S: Final = 0.1
 """A machine that needs longer for one token measures its prefill with fewer."""
 SHORT_PROMPT: Final = 8
@@ -55,10 +56,11 @@ def measure(engine: StageEngine, clock: Clock = time.perf_counter) -> Measured:
     run = _Run(engine, clock)
     has_head = engine.spec.kind != "trunk"
     try:
+        run.step(1, sample=has_head)  # loads kernels, too
         first_s = run.step(1, sample=has_head)
         prompt = min(PROMPT_TOKENS if first_s < SLOW_TOKEN_S else SHORT_PROMPT, max(1, run.room // 2))
         prefill_s = run.step(prompt, sample=has_head)
-        if prefill_s < QUICK_PROMPT_S:
+        if prefill_s < QUICK_PROMPT_S or prefill_s > prompt * first_s:
             prefill_s = min(prefill_s, run.step(prompt, sample=has_head))
         with_head = run.steps(sample=has_head)
         without = run.steps(sample=False) if has_head else with_head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,8 @@ SPEEDS_MAX: Final = 32
 TROUBLES_MAX: Final = 16
 """Probes that cannot tell, each with its reason."""
 NUMBER_MAX: Final = 2**63 - 1
+SIZE_STEP: Final = 4
+"""Of the bytes of a layer, from one `size_class` to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,17 @@ class EngineSpeed:
     """Weights times prompt tokens per second; 0 where it was not measured."""
     samples: int = 0
     """Measurements behind it; 0 for a guess by the device's name."""
-    layer_bytes: int = 0
-    """Of the heaviest layer behind it; 0 where that is not known: see `engine.kinds.OUTGROWN`."""
+    size: int = 0
+    """Of the layers behind it, as `size_class` has it."""
+
+
+def size_class(device: str, layer_bytes: int) -> int:
+    """For which layers a figure holds; `layer_bytes` is the model's heaviest. A processor's figures hold for all: 0.
+
+    A kernel of a GPU takes a fixed time, in which the reading of light layers hides: an H200 read a model of 135M at
+    78 GB/s, and one of 3.7B at 1,407 GB/s. So layers that differ by more than a factor of four are measured apart.
+    """
+    return 0 if device == "cpu" or layer_bytes <= 0 else 1 + round(math.log(layer_bytes, SIZE_STEP))
 
 
 @dataclass(frozen=True, slots=True)

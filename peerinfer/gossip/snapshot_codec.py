@@ -198,10 +198,8 @@ def _link(item: object) -> LinkFigure:
 def _speed(item: object) -> EngineSpeed:
     engine, device, architecture, quantisation, *figures, samples = _row(item, 9)
     words = (_name(engine), _word(device), _name(architecture), _name(quantisation))
-    (layer_bytes,) = _appended(item, 9, (0,))
-    return EngineSpeed(
-        *words, *(_real(each) for each in figures), samples=_whole(samples), layer_bytes=_whole(layer_bytes)
-    )
+    (size,) = _appended(item, 9, (0,))
+    return EngineSpeed(*words, *(_real(each) for each in figures), samples=_whole(samples), size=_whole(size))
 
 
 def _appended(item: object, known: int, missing: tuple[object, ...]) -> list[object]:

@@ -43,7 +43,7 @@ class Instruments:
         self._policy = policy
         self.speeds = Speeds(home, threads, self._devices, self._accelerators)
         self._links = LinkService(switchboard, self._has_work, monotonic)
-        self._offloads = False
+        self._offloads: bool | None = None
 
     async def prepare(self) -> None:
         """What can be known at once is known after this."""
@@ -70,9 +70,9 @@ class Instruments:
     async def _look(self, announce: Callable[[], None]) -> None:
         """Asks the engine, once there are accelerators, whether it computes with them."""
         while True:
-            await asyncio.sleep(LOOK_AFTER_S)
-            if any(device.kind in PREFERRED for device in self._devices()):
+            if self._cards():
                 break
+            await asyncio.sleep(LOOK_AFTER_S)
         try:
             self._offloads = await can_offload()
         except PeerinferError as error:
@@ -87,15 +87,21 @@ class Instruments:
     def _devices(self) -> tuple[DeviceFacts, ...]:
         return self.collector.hardware.devices
 
-    def _accelerators(self, engine: str) -> tuple[str, ...]:
-        """Kinds of devices here that an engine computes with, besides the processor."""
+    def _cards(self) -> tuple[str, ...]:
+        """Kinds of accelerators here, whether an engine computes with them or not."""
         here = {device.kind for device in self._devices()}
+        return tuple(kind for kind in PREFERRED if kind in here)
+
+    def _accelerators(self, engine: str) -> tuple[str, ...] | None:
+        """Kinds of devices here that an engine computes with, besides the processor; None until it was asked."""
         if engine == MLX:
-            return ("metal",) if "metal" in here and self.engines.computes_on_metal else ()
-        return tuple(kind for kind in PREFERRED if kind in here) if self._offloads else ()
+            return ("metal",) if "metal" in self._cards() and self.engines.computes_on_metal else ()
+        if self._offloads is None and self._cards():
+            return None
+        return self._cards() if self._offloads else ()
 
     def _all_accelerators(self) -> tuple[str, ...]:
-        told = {kind for engine in (LLAMA, MLX) for kind in self._accelerators(engine)}
+        told = {kind for engine in (LLAMA, MLX) for kind in self._accelerators(engine) or ()}
         return tuple(kind for kind in PREFERRED if kind in told)
 
     def _told_links(self) -> tuple[LinkFigure, ...]:

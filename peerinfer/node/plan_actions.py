@@ -124,13 +124,14 @@ async def plan_report(look: Look, solve: Solve) -> JsonObject:
 def _guessed(problem: Problem, stages: Stages) -> list[JsonObject]:
     """The nodes whose speed was not measured: what is predicted of them is a guess by their devices.
 
-    A node that holds a stage is judged by the devices that compute it, another by the one that would be filled first.
+    A node that holds a stage is judged by the devices that compute it, another by the first that has room for a layer.
     """
+    least = problem.model.layer_bytes
     used = {one.node: (one.last_layer - one.first_layer, one.accelerated) for one in stages}
     return [
         {"node": node.node, "name": node.name}
         for node in problem.nodes
-        if (node.is_guessed(*used[node.node]) if node.node in used else node.devices[0].is_guessed)
+        if node.is_guessed(*used.get(node.node, (1, int(node.devices[0].memory_bytes >= least))))
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from peerinfer.clock import wall
-from peerinfer.gossip.snapshot import SPEEDS_MAX, EngineSpeed
+from peerinfer.gossip.snapshot import SPEEDS_MAX, EngineSpeed, size_class
 from peerinfer.pipeline.metering import StageFigures, StageShape
 from peerinfer.telemetry.calibration import Calibration, Figure, Kind, StageSample
 from peerinfer.telemetry.calibration_file import CalibrationFile
@@ -21,7 +21,8 @@ SAVE_EVERY_S: Final = 300.0
 class Speeds:
     """A `pipeline.metering.Meter` over one home.
 
-    `devices` are those of this machine, `accelerators` the kinds among them that an engine computes with.
+    `devices` are those of this machine, `accelerators` the kinds among them that an engine computes with, or None while
+    that is not known.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Speeds:
         home: Path,
         threads: int,
         devices: Callable[[], tuple[DeviceFacts, ...]],
-        accelerators: Callable[[str], tuple[str, ...]],
+        accelerators: Callable[[str], tuple[str, ...] | None],
     ) -> None:
         self._threads = threads
         self._devices = devices
@@ -41,7 +42,7 @@ class Speeds:
     def wants(self, shape: StageShape, /) -> bool:
         """See `Meter.wants`."""
         kind = self._kind(shape)
-        return kind is not None and not self._calibration.is_known(kind, shape.layer_bytes, wall())
+        return kind is not None and not self._calibration.is_known(kind, wall())
 
     def learn(self, figures: StageFigures, /) -> None:
         """See `Meter.learn`."""
@@ -64,7 +65,7 @@ class Speeds:
 
     def _is_here(self, figure: Figure) -> bool:
         kind = figure.kind
-        is_used = kind.device in (*self._accelerators(kind.engine), "cpu") and kind.threads == self._threads
+        is_used = kind.device in (*(self._accelerators(kind.engine) or ()), "cpu") and kind.threads == self._threads
         return is_used and (kind.device, kind.device_name) == self._found(kind.device)
 
     def _save(self) -> None:
@@ -87,17 +88,18 @@ class Speeds:
         )
 
     def _kind(self, shape: StageShape) -> Kind | None:
-        """None for a stage that two devices share: its times say nothing of either."""
-        if 0 < shape.on_host < shape.layers:
+        """None for a stage that two devices share, whose times say nothing of either, and while it is not known what
+        its engine computes with.
+        """
+        accelerators = self._accelerators(shape.engine)
+        if accelerators is None or 0 < shape.on_host < shape.layers:
             return None
-        device, name = self._found("cpu") if shape.on_host else self._device(shape.engine)
-        return Kind(shape.engine, device, name, self._threads, shape.architecture, shape.quantisation)
-
-    def _device(self, engine: str) -> tuple[str, str]:
-        """Kind and name of what an engine computes with."""
-        return self._found(*self._accelerators(engine), "cpu")
+        device, name = self._found(*(() if shape.on_host else accelerators), "cpu")
+        size = size_class(device, shape.heaviest_bytes)
+        return Kind(shape.engine, device, name, self._threads, shape.architecture, shape.quantisation, size)
 
     def _found(self, *wanted: str) -> tuple[str, str]:
+        """Kind and name of the first of these kinds of devices that is here."""
         found = [device for kind in wanted for device in self._devices() if device.kind == kind]
         return (found[0].kind, found[0].name) if found else ("cpu", "")
 
@@ -115,7 +117,7 @@ def _speed(figure: Figure) -> EngineSpeed:
         stage_us=_rounded(figure.stage_us),
         prefill_bytes_per_s=_rounded(figure.prefill_bytes_per_s / figure.factor),
         samples=figure.samples,
-        layer_bytes=figure.layer_bytes,
+        size=kind.size,
     )
 
 

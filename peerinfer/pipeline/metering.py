@@ -30,6 +30,8 @@ class StageShape:
     """Of one of its layers, on average."""
     head_bytes: int
     """0 on a stage that is not the last."""
+    heaviest_bytes: int = 0
+    """Of the heaviest layer of the model, in this stage or another."""
     engine: str = LLAMA
     on_host: int = 0
     """Of its layers, those that the processor computes although there is an accelerator."""
@@ -89,6 +91,7 @@ def shape_of(facts: ModelFacts, layers: tuple[int, int], engine: str, accelerate
         layers=last - first,
         layer_bytes=sum(facts.layer_bytes[first:last]) // (last - first),
         head_bytes=facts.head_bytes if last == facts.n_layers else 0,
+        heaviest_bytes=max(facts.layer_bytes),
         engine=engine,
         on_host=0 if accelerated is None else last - first - accelerated,
     )

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from peerinfer.engine.kinds import LLAMA, OUTGROWN
+from peerinfer.engine.kinds import LLAMA
 
 CPU_OVERHEAD_US: Final = 15.0
 CUDA_OVERHEAD_US: Final = 35.0
@@ -32,6 +32,7 @@ FACTOR_MAX: Final = 4.0
 """Bounds of the correction: beyond, something else is wrong."""
 TOLD_STEP: Final = 0.05
 """A figure that moved by less is told as before, so that noise makes no news."""
+SAMPLES_MAX: Final = 1_000_000
 RATE_MAX: Final = 1e14
 """Bytes per second; no memory reads faster."""
 US_MAX: Final = 60e6
@@ -50,6 +51,8 @@ class Kind:
     """0 leaves it to the engine."""
     architecture: str
     quantisation: str
+    size: int = 0
+    """Of the layers, as `gossip.snapshot.size_class` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,6 @@ class Figure:
     """When it was measured last (seconds since 1970)."""
     factor: float = 1.0
     """What running stages take, against what was measured when they were loaded."""
-    layer_bytes: int = 0
-    """Of the heaviest layer that was measured."""
 
     @property
     def is_sound(self) -> bool:
@@ -99,8 +100,7 @@ class Figure:
             and self.prefill_bytes_per_s <= RATE_MAX
             and max(self.overhead_us, self.stage_us) <= US_MAX
             and FACTOR_MIN <= self.factor <= FACTOR_MAX
-            and self.samples > 0
-            and self.layer_bytes >= 0
+            and 0 < self.samples <= SAMPLES_MAX
         )
 
     def layers_us(self, layers: int, layer_bytes: int, head_bytes: int) -> float:
@@ -134,7 +134,6 @@ def fit(sample: StageSample, now_s: float) -> Figure | None:
         stage_us=max(0.0, sample.stage_us),
         samples=1,
         at_s=now_s,
-        layer_bytes=sample.layer_bytes,
     )
     return figure if figure.is_sound else None
 
@@ -159,31 +158,24 @@ class Calibration:
         """All, the newest first."""
         return tuple(sorted(self._figures.values(), key=lambda figure: -figure.at_s))
 
-    def is_known(self, kind: Kind, layer_bytes: int, now_s: float) -> bool:
-        """Whether there is a fresh figure for layers of this size. A clock that was set back makes none stale."""
+    def is_known(self, kind: Kind, now_s: float) -> bool:
+        """Whether there is a fresh figure. A clock that was set back makes none stale."""
         figure = self._figures.get(kind)
-        return figure is not None and now_s - figure.at_s < OLD_S and layer_bytes <= OUTGROWN * figure.layer_bytes
+        return figure is not None and now_s - figure.at_s < OLD_S
 
     def learn(self, sample: StageSample, now_s: float) -> bool:
-        """Takes in a measurement; whether it was one. A figure from before keeps half of its weight, all of it against
-        much lighter layers, and none against much heavier ones.
-        """
+        """Takes in a measurement; whether it was one. A figure from before keeps half of its weight."""
         fresh = fit(sample, now_s)
         if fresh is None:
             return False
         before = self._figures.get(sample.kind)
-        if before is not None and now_s - before.at_s >= OLD_S:
-            before = None
-        if before is not None and before.layer_bytes > OUTGROWN * fresh.layer_bytes:
-            return False
-        if before is not None and fresh.layer_bytes <= OUTGROWN * before.layer_bytes:
+        if before is not None and now_s - before.at_s < OLD_S:
             fresh = replace(
                 fresh,
                 bytes_per_s=math.sqrt(fresh.bytes_per_s * before.bytes_per_s),
                 overhead_us=(fresh.overhead_us + before.overhead_us) / 2,
                 stage_us=before.stage_us,
-                samples=before.samples + 1,
-                layer_bytes=max(before.layer_bytes, fresh.layer_bytes),
+                samples=min(SAMPLES_MAX, before.samples + 1),
             )
         self._figures[sample.kind] = fresh
         while len(self._figures) > ENTRIES_MAX:

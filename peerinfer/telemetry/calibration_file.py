@@ -15,6 +15,9 @@ from peerinfer.telemetry.calibration import ENTRIES_MAX, Figure, Kind
 VERSION: Final = 1
 FILE_MAX_BYTES: Final = 1 << 20
 """64 entries are 20 kB."""
+WHOLE: Final = ("threads", "size")
+WHOLE_MAX: Final = 1_000_000
+"""Of those numbers in the name of a kind."""
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +66,10 @@ def _figures(raw: object) -> tuple[Figure, ...]:
 def _figure(row: dict[str, Any]) -> Figure:
     names: dict[str, Any] = row["kind"]
     values = {name: value for name, value in row.items() if name != "kind"}
-    if not all(type(value) is (int if name == "threads" else str) for name, value in names.items()):
+    if not all(type(value) is (int if name in WHOLE else str) for name, value in names.items()):
         raise ValueError("it names a kind of model that cannot be")
-    if not all(type(value) in (int, float) for value in values.values()):
+    if not all(0 <= names.get(name, 0) <= WHOLE_MAX for name in WHOLE):
+        raise ValueError("it counts what cannot be")
+    if not all(type(value) in (int, float) for value in values.values()) or type(values["samples"]) is not int:
         raise ValueError("it has a figure that is no number")
     return Figure(Kind(**names), **values)

@@ -23,7 +23,7 @@ from peerinfer.control.problems import Standing, problem_of
 from peerinfer.control.state import Instance, InstanceState, StagePlace
 from peerinfer.engine.kinds import LLAMA, MLX
 from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import Device, EngineSpeed, HeldModel, Snapshot
+from peerinfer.gossip.snapshot import Device, EngineSpeed, HeldModel, Snapshot, size_class
 from peerinfer.net.frames import Epoch
 from peerinfer.placement.problem import Problem
 
@@ -125,7 +125,8 @@ def test_each_engine_computes_with_its_own_devices() -> None:
 
 def test_speeds_are_those_of_the_engine_that_will_run() -> None:
     def speed(engine: str, rate: float) -> EngineSpeed:
-        return EngineSpeed(engine, "metal", "llama", "Q4_0", rate, 0.0, 0.0, 0.0, 3)
+        size = size_class("metal", MODEL.layer_bytes)
+        return EngineSpeed(engine, "metal", "llama", "Q4_0", rate, 0.0, 0.0, 0.0, 3, size)
 
     told = replace(BOTH, devices=METAL, accelerators=("metal",), speeds=(speed(LLAMA, 50e9), speed(MLX, 100e9)))
     us = {

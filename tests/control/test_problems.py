@@ -34,6 +34,7 @@ from peerinfer.gossip.snapshot import (
     LinkFigure,
     OwnerPolicy,
     Snapshot,
+    size_class,
 )
 from peerinfer.net.frames import Epoch
 from peerinfer.placement.problem import Problem
@@ -142,9 +143,20 @@ def test_what_stands_on_a_card_takes_its_memory() -> None:
     assert node.devices[0].memory_bytes == int(10.8 * GB) - 2 * GB - 2 * CARD_STAGE_BYTES
 
 
+def test_each_of_several_cards_has_a_context_and_a_gpu_without_memory_stands_for_nobody_beside_them() -> None:
+    card = Device("cuda", "NVIDIA GeForce RTX 3060", 12 * GB, 12 * GB)
+    measured = EngineSpeed("llama.cpp", "cpu", "", "", 1e10, 0.0, 0.0, 1e11, 1)
+    told = member(devices=(card, card, Device("intel", "Arc")), accelerators=("cuda", "intel"), speeds=(measured,))
+    (node,) = problem(told).nodes
+    assert node.devices[0].memory_bytes == int(21.6 * GB) - 2 * CARD_STAGE_BYTES
+    assert not node.devices[1].is_guessed
+    assert node.devices[1].layer_us == pytest.approx(MODEL.layer_bytes / 1e10 * 1e6)
+
+
 def test_only_a_device_that_computes_a_stage_makes_a_guess_of_it() -> None:
     card = Device("cuda", "NVIDIA GeForce RTX 3060", 12 * GB, 12 * GB)
-    measured = EngineSpeed("llama.cpp", "cuda", "", "", 2e11, 30.0, 350.0, 1e13, 1)
+    size = size_class("cuda", MODEL.layer_bytes)
+    measured = EngineSpeed("llama.cpp", "cuda", "", "", 2e11, 30.0, 350.0, 1e13, 1, size)
     one = member(devices=(card,), accelerators=("cuda",), speeds=(measured,))
     (node,) = problem(one).nodes
     assert node.stage_us == 350.0
@@ -228,6 +240,7 @@ snapshots = st.builds(
             stage_us=real,
             prefill_bytes_per_s=real,
             samples=st.just(1),
+            size=st.integers(0, 40) | whole,
         ),
         max_size=2,
     ).map(tuple),

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from peerinfer.control.priors import BANDWIDTHS, prior, published_gb_per_s
 from peerinfer.control.speeds import StageNumbers, stage_numbers
-from peerinfer.engine.kinds import OUTGROWN
-from peerinfer.gossip.snapshot import NUMBER_MAX, Device, EngineSpeed
+from peerinfer.gossip.snapshot import NUMBER_MAX, Device, EngineSpeed, size_class
 
 DEVICES = (Device("cpu", "A processor", cores=8), Device("cuda", "NVIDIA GeForce RTX 3060 Laptop GPU", 6_000, 5_000))
+
+LAYER_BYTES = 10**7
 
 
 def speed(architecture: str, quantisation: str, rate: float, device: str = "cpu") -> EngineSpeed:
@@ -29,7 +30,7 @@ def numbers(*speeds: EngineSpeed, kind: str = "cpu") -> StageNumbers:
         kind=kind,
         architecture="llama",
         quantisation="Q4_1",
-        layer_bytes=10**7,
+        layer_bytes=LAYER_BYTES,
         head_bytes=10**8,
     )
 
@@ -45,17 +46,25 @@ def test_the_nearest_measurement_counts() -> None:
     assert guessed.layer_us > 500
 
 
-def test_from_much_lighter_layers_only_the_overhead_is_believed() -> None:
-    told = replace(speed("llama", "Q4_1", 1e10, "cuda"), layer_bytes=10**7 // OUTGROWN)
-    assert numbers(told, kind="cuda").is_measured
-    lighter = replace(told, layer_bytes=told.layer_bytes - 1)
-    rate = prior(DEVICES, "cuda").bytes_per_s
-    assert rate > 1e10
-    found = numbers(lighter, kind="cuda")
-    assert not found.is_measured
-    assert (found.layer_us, found.stage_us) == (pytest.approx(1e13 / rate + 10.0), 100.0)
-    quick = numbers(replace(lighter, bytes_per_s=1e13), kind="cuda")
-    assert quick.layer_us == pytest.approx(11.0)  # what was seen to be quicker than a guess is
+def test_what_a_card_does_with_layers_of_another_size_is_bounded_by_a_guess() -> None:
+    guess, size = prior(DEVICES, "cuda"), size_class("cuda", LAYER_BYTES)
+    told = replace(speed("llama", "Q4_1", 1e10, "cuda"), size=size)
+    assert guess.bytes_per_s > told.bytes_per_s
+    assert guess.overhead_us > told.overhead_us
+    assert (numbers(told, kind="cuda").is_measured, numbers(told, kind="cuda").layer_us) == (True, 1010.0)
+    for other in (size - 1, size + 1, 0):
+        found = numbers(replace(told, size=other), kind="cuda")
+        assert not found.is_measured
+        assert found.layer_us == pytest.approx(LAYER_BYTES / guess.bytes_per_s * 1e6 + guess.overhead_us)
+        assert found.stage_us == told.stage_us
+    unlike = replace(told, architecture="qwen3", quantisation="Q8_0", bytes_per_s=2e10)
+    assert numbers(replace(told, size=size + 1), unlike, kind="cuda").layer_us == 510.0  # the size counts most
+
+
+def test_sizes_are_a_factor_of_four_apart_and_a_processor_has_one() -> None:
+    assert [size_class("cuda", 4**power) for power in (0, 1, 2, 12)] == [1, 2, 3, 13]
+    assert size_class("metal", 2_000_000) < size_class("metal", 9_000_000)
+    assert {size_class("cpu", size) for size in (1, 10**6, 10**12)} == {size_class("cuda", 0)} == {0}
 
 
 def test_a_laptops_gpu_is_not_its_desktop_namesake() -> None:
@@ -110,8 +119,8 @@ def test_whatever_a_member_says_the_numbers_are_finite_and_positive(
     figures: tuple[float, ...], sizes: tuple[int, ...], kind: str
 ) -> None:
     (rate, overhead, stage), (layer_bytes, head_bytes) = figures, sizes
-    said = EngineSpeed("llama.cpp", kind, "", "", rate, overhead, stage, rate, 1)
-    for speeds in ((said,), ()):
+    said = EngineSpeed("llama.cpp", kind, "", "", rate, overhead, stage, rate, 1, layer_bytes % 40)
+    for speeds in ((said,), (replace(said, size=size_class(kind, layer_bytes)),), ()):
         found = stage_numbers(
             speeds,
             DEVICES,

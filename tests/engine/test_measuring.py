@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from peerinfer.engine.base import OpenSlot, Sampling
+from peerinfer.engine.base import OpenSlot, Sampling, StageSpec
 from peerinfer.engine.calls import CALIBRATE, LOAD, STEP
-from peerinfer.engine.measuring import Measured, measure
+from peerinfer.engine.measuring import PROMPT_TOKENS, SHORT_PROMPT, Measured, measure
 from peerinfer.engine.orders import encode_orders
 from peerinfer.engine.worker import StageService
 from peerinfer.errors import EngineError
@@ -56,6 +57,45 @@ def test_a_slow_clock_and_a_small_context_bound_the_work(tiny: Path, tmp_path: P
     with stages(tiny, tmp_path / "stages") as known:
         figures = measure(known.stage(0, 2), clock=lambda: float(next(ticks)))  # each look is a second later
     assert figures.steps == 3
+
+
+class Cold:
+    """A stage whose time is made up: 10 ms a token, a tenth of it in a prompt, and much at the first of either."""
+
+    def __init__(self, first_token_s: float, first_prompt_s: float, token_s: float = 0.01) -> None:
+        self.spec = StageSpec("trunk", True, "", "", 2, 8, 20, 512, 1)
+        self.now = 0.0
+        self.prompts: list[int] = []
+        self._waits = {True: first_prompt_s, False: first_token_s}
+        self._token_s = token_s
+
+    def forward(self, rows: Sequence[Row], tokens: object, hidden: object) -> np.ndarray:
+        count = rows[0].count
+        if count > 1:
+            self.prompts.append(count)
+        self.now += count * self._token_s * (0.1 if count > 1 else 1.0) + self._waits.pop(count > 1, 0.0)
+        return np.zeros((count, 8), np.float32)
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize(("first_token_s", "first_prompt_s"), [(0.0, 0.0), (0.5, 0.1), (5.0, 20.0)])
+def test_what_loads_or_compiles_kernels_is_not_measured(first_token_s: float, first_prompt_s: float) -> None:
+    cold = Cold(first_token_s, first_prompt_s)
+    figures = measure(cold, clock=lambda: cold.now)
+    assert figures.decode_us == pytest.approx(10_000.0)
+    assert figures.prefill_us == pytest.approx(1000.0)
+    assert cold.prompts == [PROMPT_TOKENS] * 2
+
+
+def test_a_slow_machine_runs_a_short_prompt_once() -> None:
+    slow = Cold(0.0, 0.0, token_s=1.0)
+    assert measure(slow, clock=lambda: slow.now).prefill_us == pytest.approx(1e5)
+    assert slow.prompts == [SHORT_PROMPT]
 
 
 def test_a_stage_is_measured_only_while_it_is_loaded_and_empty(tiny: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ FULL = Snapshot(
     troubles=(("nvidia", "The driver is gone."),),
     policy=OwnerPolicy(keep_light=True, memory_limit_bytes=8_000_000_000),
     links=(LinkFigure("cd" * 16, 350.5, 118e6, is_stale=True),),
-    speeds=(EngineSpeed("llama.cpp", "cpu", "llama", "Q4_1", 9e9, 35.0, 900.0, 4e10, 3, 1_900_000),),
+    speeds=(EngineSpeed("llama.cpp", "cpu", "llama", "Q4_1", 9e9, 35.0, 900.0, 4e10, 3, 11),),
     accelerators=("cuda",),
     unable=(("mlx", "phi3"),),
 )
@@ -154,7 +154,7 @@ FIFTH = bytes.fromhex(
     "51345f31cb4200c388d0000000cb4041800000000000cb408c200000000000cb4222a05f2000000003ac616363656c65"
     "7261746f727391a463756461a6756e61626c659192a36d6c78a470686933"
 )
-"""As it was before a speed told how heavy the layers behind it were."""
+"""As it was before a speed told the size of the layers behind it."""
 GOLDEN = bytes.fromhex(
     "de0015a46e616d65a76b69746368656ea776657273696f6ea5302e312e30ac6d656d6f72795f6279746573cf00000003"
     "b9aca000b16d656d6f72795f667265655f6279746573cf0000000218711a00a764657669636573929ca3637075ab4120"
@@ -171,8 +171,8 @@ GOLDEN = bytes.fromhex(
     "626c65739192a66e7669646961b35468652064726976657220697320676f6e652ea6706f6c69637994c3c2cf00000001"
     "dcd65000c2a56c696e6b739194d9206364636463646364636463646364636463646364636463646364636463646364cb"
     "4075e80000000000cb419c222600000000c3a6737065656473919aa96c6c616d612e637070a3637075a56c6c616d61a4"
-    "51345f31cb4200c388d0000000cb4041800000000000cb408c200000000000cb4222a05f2000000003ce001cfde0ac61"
-    "6363656c657261746f727391a463756461a6756e61626c659192a36d6c78a470686933"
+    "51345f31cb4200c388d0000000cb4041800000000000cb408c200000000000cb4222a05f20000000030bac616363656c"
+    "657261746f727391a463756461a6756e61626c659192a36d6c78a470686933"
 )
 
 
@@ -187,7 +187,7 @@ def test_the_bytes_on_the_wire_stay_as_they_are() -> None:
     told = {
         name: getattr(FULL, name) for name in ("name", "version", "memory_bytes", "memory_free_bytes", "on_battery")
     }
-    fifth = replace(FULL, speeds=(replace(FULL.speeds[0], layer_bytes=0),))
+    fifth = replace(FULL, speeds=(replace(FULL.speeds[0], size=0),))
     assert decode_snapshot(FIFTH) == fifth
     fourth = replace(fifth, stages=(replace(STAGE, wait_ms=0.0),))
     assert decode_snapshot(FOURTH) == fourth

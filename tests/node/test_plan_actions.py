@@ -11,7 +11,7 @@ from peerinfer.api.actions import PlanWish
 from peerinfer.control.members import Member, Members
 from peerinfer.errors import BadRequest, NoPlacement
 from peerinfer.gossip.liveness import Liveness
-from peerinfer.gossip.snapshot import Device, EngineSpeed, HeldModel, OwnerPolicy, Snapshot
+from peerinfer.gossip.snapshot import Device, EngineSpeed, HeldModel, OwnerPolicy, Snapshot, size_class
 from peerinfer.node.plan_actions import Look, plan_report
 from peerinfer.placement.service import Planner
 
@@ -67,13 +67,17 @@ async def test_a_node_whose_card_was_measured_and_runs_all_layers_is_no_guess() 
         desk.snapshot,
         devices=(*desk.snapshot.devices, card),
         accelerators=("cuda",),
-        speeds=(EngineSpeed("llama.cpp", "cuda", "llama", "Q8_0", 5e11, 0.0, samples=3),),
+        speeds=(EngineSpeed("llama.cpp", "cuda", "llama", "Q8_0", 5e11, 0.0, samples=3, size=size_class("cuda", GB)),),
     )
     whole = await asked((replace(desk, snapshot=told), member("lap", 16, 1e10)))
     assert [(one["name"], one["layers"]) for one in whole["stages"]] == [("desk", [0, 20])]
     assert whole["guessed"] == []
     small = replace(told, devices=(*desk.snapshot.devices, replace(card, memory_free_bytes=8 * GB)))
     assert [one["name"] for one in (await asked((replace(desk, snapshot=small),)))["guessed"]] == ["desk"]
+    processor = EngineSpeed("llama.cpp", "cpu", "llama", "Q8_0", 1e10, 0.0, samples=3)
+    full = replace(told, devices=(*desk.snapshot.devices, replace(card, memory_free_bytes=0)), speeds=(processor,))
+    idle = await asked((replace(desk, snapshot=full), member("lap", 64, 1e11)))  # a card without room is not asked of
+    assert (idle["stages"][0]["name"], idle["guessed"]) == ("lap", [])
 
 
 async def test_an_owner_who_is_in_the_way_is_named() -> None:
