@@ -13,7 +13,7 @@ from peerinfer.api.client import ApiClient
 from peerinfer.control.state import ClusterState, InstanceState, Liveness
 from tests.bundled import bundled_model
 from tests.e2e.daemons import Daemon, strangers
-from tests.tui.conftest import Seat
+from tests.tui.conftest import Seat, opened
 from tui.app import PeerinferApp
 from tui.screens.chat import ChatScreen
 from tui.widgets.message import Answer
@@ -42,7 +42,7 @@ class PatientSeat(Seat):
 @contextlib.asynccontextmanager
 async def seat(daemon: Daemon) -> AsyncGenerator[PatientSeat]:
     app = PeerinferApp(daemon.home)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+    async with opened(app, (120, 40)) as pilot:
         sitting = PatientSeat(app, pilot, None)
         await sitting.sees("live")
         yield sitting

@@ -77,6 +77,18 @@ async def settle(seat: Seat) -> None:
         before = seat.screen
 
 
+@contextlib.asynccontextmanager
+async def opened(app: PeerinferApp, size: tuple[int, int]) -> AsyncGenerator[Pilot[None]]:
+    """The app without a terminal. Its work ends before its screens, as when one leaves it: a pilot by itself takes the
+    screens away under the work.
+    """
+    async with app.run_test(size=size, notifications=True) as pilot:
+        try:
+            yield pilot
+        finally:
+            app.workers.cancel_all()
+
+
 class Office:
     """Opens terminals over homes in one folder."""
 
@@ -96,7 +108,7 @@ class Office:
         """A terminal over whatever is in the folder."""
         app = PeerinferApp(self.folder)
         app.animation_level = "none"
-        async with app.run_test(size=size, notifications=True) as pilot:
+        async with opened(app, size) as pilot:
             yield Seat(app, pilot, daemon)
 
 
