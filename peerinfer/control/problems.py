@@ -240,7 +240,7 @@ def _devices(
     """Accelerators with a memory of their own, then the host; where there are none, one that uses the host's memory
     stands for it.
     """
-    owners = {one.kind for one in told.devices if one.memory_bytes}
+    owners = {card.kind for card in _cards(told)}
     cards = [speed for kind, speed in zip(kinds, speeds, strict=False) if kind in owners]
     if cards:
         return _compute(card_bytes, cards[0]), _compute(host_bytes, speeds[-1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from peerinfer.control.priors import prior
+from peerinfer.control.priors import Prior, prior
 from peerinfer.gossip.snapshot import Device, EngineSpeed, size_class
 
 RATE_MIN: Final = 1e6
@@ -55,17 +55,28 @@ def stage_numbers(
         )
 
     found = min(here, key=unlike, default=None)
-    guess = prior(devices, kind)
-    known = found or guess
-    rate, overhead_us, prefill = known.bytes_per_s, known.overhead_us, known.prefill_bytes_per_s
-    if found is not None and found.size != size:
-        rate, prefill = max(rate, guess.bytes_per_s), max(prefill, guess.prefill_bytes_per_s)
-        overhead_us = max(overhead_us, guess.overhead_us)
-    rate = min(RATE_MAX, max(RATE_MIN, rate))
+    if found is not None and found.size == size:
+        known, samples = found, found.samples
+    else:
+        known, samples = _bounded(found, prior(devices, kind)), 0
+    prefill = known.prefill_bytes_per_s
+    rate = min(RATE_MAX, max(RATE_MIN, known.bytes_per_s))
     return StageNumbers(
-        layer_us=layer_bytes / rate * 1e6 + min(US_MAX, overhead_us),
+        layer_us=layer_bytes / rate * 1e6 + min(US_MAX, known.overhead_us),
         head_us=head_bytes / rate * 1e6,
         prefill_layer_us=layer_bytes / min(RATE_MAX, max(RATE_MIN, prefill)) * 1e6 if prefill > 0 else 0.0,
         stage_us=min(US_MAX, known.stage_us),
-        is_measured=found is not None and found.size == size and found.samples > 0,
+        is_measured=samples > 0,
+    )
+
+
+def _bounded(found: EngineSpeed | None, guess: Prior) -> Prior:
+    """The guess where nothing was measured; what was measured of layers of another size, bounded by the guess."""
+    if found is None:
+        return guess
+    return Prior(
+        bytes_per_s=max(found.bytes_per_s, guess.bytes_per_s),
+        overhead_us=max(found.overhead_us, guess.overhead_us),
+        prefill_bytes_per_s=max(found.prefill_bytes_per_s, guess.prefill_bytes_per_s),
+        stage_us=found.stage_us,
     )

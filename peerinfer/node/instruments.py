@@ -70,7 +70,7 @@ class Instruments:
     async def _look(self, announce: Callable[[], None]) -> None:
         """Asks the engine, once there are accelerators, whether it computes with them."""
         while True:
-            if self._cards():
+            if self._gpus():
                 break
             await asyncio.sleep(LOOK_AFTER_S)
         try:
@@ -87,18 +87,18 @@ class Instruments:
     def _devices(self) -> tuple[DeviceFacts, ...]:
         return self.collector.hardware.devices
 
-    def _cards(self) -> tuple[str, ...]:
-        """Kinds of accelerators here, whether an engine computes with them or not."""
+    def _gpus(self) -> tuple[str, ...]:
+        """Kinds of GPUs here, whether an engine computes with them or not."""
         here = {device.kind for device in self._devices()}
         return tuple(kind for kind in PREFERRED if kind in here)
 
     def _accelerators(self, engine: str) -> tuple[str, ...] | None:
         """Kinds of devices here that an engine computes with, besides the processor; None until it was asked."""
         if engine == MLX:
-            return ("metal",) if "metal" in self._cards() and self.engines.computes_on_metal else ()
-        if self._offloads is None and self._cards():
+            return ("metal",) if "metal" in self._gpus() and self.engines.computes_on_metal else ()
+        if self._offloads is None and self._gpus():
             return None
-        return self._cards() if self._offloads else ()
+        return self._gpus() if self._offloads else ()
 
     def _all_accelerators(self) -> tuple[str, ...]:
         told = {kind for engine in (LLAMA, MLX) for kind in self._accelerators(engine) or ()}

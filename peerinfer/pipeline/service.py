@@ -167,9 +167,9 @@ class PipelineService:
         )
         held = self._held.get((instance.id, instance.epoch))
         place = instance.stages[ring.stage]
-        if held is not None:
-            held.watch = Watch(shape_of(files.facts, ring.layers, place.engine, place.accelerated), held.runner.times)
         accelerated = place.accelerated
+        if held is not None:
+            held.watch = Watch(shape_of(files.facts, ring.layers, place.engine, accelerated), held.runner.times)
         return StageSpec(
             kind=files.kind,
             first=ring.is_first,

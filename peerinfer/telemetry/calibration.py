@@ -33,6 +33,7 @@ FACTOR_MAX: Final = 4.0
 TOLD_STEP: Final = 0.05
 """A figure that moved by less is told as before, so that noise makes no news."""
 SAMPLES_MAX: Final = 1_000_000
+"""Of one figure: more are not counted, and nobody measured more."""
 RATE_MAX: Final = 1e14
 """Bytes per second; no memory reads faster."""
 US_MAX: Final = 60e6

@@ -12,6 +12,7 @@ from peerinfer.gossip.snapshot import HeldStage
 from peerinfer.net.switchboard import Switchboard
 from peerinfer.node.instruments import Instruments
 from peerinfer.node.policy import PolicyDesk
+from peerinfer.pipeline.metering import StageShape
 from peerinfer.telemetry.collector import Collector
 from peerinfer.telemetry.facts import DeviceFacts, Reading
 
@@ -36,11 +37,12 @@ def held() -> tuple[HeldStage, ...]:
 async def test_the_engine_is_asked_when_the_first_gpu_shows_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, news = 0, asyncio.Event()
+    asked, news, answer = 0, asyncio.Event(), asyncio.Event()
 
     async def can_offload() -> bool:
         nonlocal asked
         asked += 1
+        await answer.wait()
         return True
 
     monkeypatch.setattr("peerinfer.node.instruments.can_offload", can_offload)
@@ -54,9 +56,13 @@ async def test_the_engine_is_asked_when_the_first_gpu_shows_and_once(
     for _ in range(20):
         await asyncio.sleep(0.001)
     assert (asked, figures.accelerators()) == (0, ())
+    shape = StageShape("llama", "Q4_1", 4, 10**6, 0)
+    assert instruments.speeds.wants(shape)
     probe.devices = (DeviceFacts("cuda", "A GPU", 24 * 10**9),)
     await instruments.prepare()
+    assert not instruments.speeds.wants(shape)  # it may run on the GPU or not: whose figure would that be?
+    answer.set()
     await asyncio.wait_for(news.wait(), 10)
-    assert (asked, figures.accelerators()) == (1, ("cuda",))
+    assert (asked, figures.accelerators(), instruments.speeds.wants(shape)) == (1, ("cuda",), True)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
