@@ -55,12 +55,22 @@ class MemorySwitchboard(Switchboard):
 
 
 class House:
-    """`nodes` pipelines and gateways, and one instance over all of them."""
+    """`nodes` pipelines and gateways, and one instance over all of them, `accelerated` layers of each on a card."""
 
-    def __init__(self, home: Path, model: str, nodes: int, *, context: int = 512, slots: int = 4) -> None:
+    def __init__(
+        self,
+        home: Path,
+        model: str,
+        nodes: int,
+        *,
+        context: int = 512,
+        slots: int = 4,
+        accelerated: int | None = None,
+    ) -> None:
         self.store = ModelStore(home)
         self.warehouse = Warehouse(home, self.store, monotonic)
         self._shape = (model, nodes, context, slots)
+        self._accelerated = accelerated
         self.ids = [f"{number:032x}" for number in range(1, nodes + 1)]
         boards: dict[str, MemorySwitchboard] = {}
         self.boards = [MemorySwitchboard(node, boards) for node in self.ids]
@@ -88,7 +98,7 @@ class House:
             epoch=Epoch(1, self.ids[0], 1),
             state=InstanceState.READY,
             stages=tuple(
-                StagePlace(node, "llama.cpp", first, last)
+                StagePlace(node, "llama.cpp", first, last, accelerated=self._accelerated)
                 for node, (first, last) in zip(self.ids, itertools.pairwise(bounds), strict=True)
             ),
             context=context,

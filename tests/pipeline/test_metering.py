@@ -82,6 +82,13 @@ def test_layers_that_a_card_does_not_compute_are_the_processors(tiny: str) -> No
     assert on_host == [0, 0, 1, 4]
 
 
+async def test_a_stage_is_measured_as_what_it_was_placed_on(tmp_path: Path, tiny: str) -> None:
+    house, book = House(tmp_path, tiny, 1, accelerated=2), Book()
+    house.pipelines[0]._meter = book
+    async with house:
+        assert [figures.shape.on_host for figures in book.learnt] == [4]
+
+
 def test_few_steps_make_no_figure() -> None:
     times = StageTimes()
     watch = Watch(SHAPE, times)
