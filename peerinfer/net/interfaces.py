@@ -72,7 +72,9 @@ def _ipv4_of(host: str) -> str:
 
 
 def reachable_host(bind_host: str) -> str:
-    """`bind_host` as others can dial it. Nothing is sent: a UDP connect only asks the routing table."""
+    """`bind_host` as others can dial it. Nothing is sent: a UDP connect only asks the routing table, and a network that
+    leads nowhere else (two laptops and a cable) has no route to ask for: then it is an address of this machine there.
+    """
     if bind_host not in {"", "0.0.0.0", "::"}:  # noqa: S104  # compared, not bound
         return bind_host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -80,4 +82,4 @@ def reachable_host(bind_host: str) -> str:
             probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): never a neighbour
             return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            return peer_addresses(machine_interfaces(), bind_host)[0]

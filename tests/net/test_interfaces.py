@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from peerinfer.net.interfaces import LOOPBACK, Interface, is_virtual, machine_interfaces, peer_addresses
+from peerinfer.net.interfaces import LOOPBACK, Interface, is_virtual, machine_interfaces, peer_addresses, reachable_host
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a value for a pure function, never bound
 LAPTOP = (
@@ -55,3 +55,15 @@ def test_this_machine_has_interfaces_with_valid_addresses():
     for interface in machine_interfaces():
         for address in interface.addresses:
             ipaddress.IPv4Address(address)
+
+
+def test_an_invitation_names_an_address_also_where_no_route_leads_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(_socket: object, _address: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("peerinfer.net.interfaces.socket.socket.connect", unreachable)
+    monkeypatch.setattr("peerinfer.net.interfaces.machine_interfaces", lambda: LAPTOP)
+    assert reachable_host(EVERYWHERE) == "192.0.2.7"
+    monkeypatch.setattr("peerinfer.net.interfaces.machine_interfaces", lambda: LAPTOP[2:3])
+    assert reachable_host(EVERYWHERE) == LOOPBACK
+    assert reachable_host("192.168.1.5") == "192.168.1.5"
